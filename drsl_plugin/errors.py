@@ -1,0 +1,32 @@
+"""The errors that become one clear line and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DRSLError(Exception):
+    """What a user can put right: its text is one line that names the setting, what it got and what would do."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Name the known names nearest to ``name``, as the end of an error line.
+
+    Args:
+        name: what was given.
+        known: the names that exist.
+        count: how many to offer at most.
+
+    Returns:
+        ``"; did you mean a, b or c?"``, or an empty string where nothing is near.
+
+    Example:
+        >>> nearest("loss.drls", ["loss.drsl", "train.lr"])
+        '; did you mean loss.drsl?'
+    """
+    close = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    if not close:
+        return ""
+    offered = close[0] if len(close) == 1 else f"{', '.join(close[:-1])} or {close[-1]}"
+    return f"; did you mean {offered}?"
