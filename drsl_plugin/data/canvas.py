@@ -1,0 +1,98 @@
+"""What the demo's figures and scenes are painted on: filled outlines, with a record of what they cover."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drsl_plugin.data._opencv import cv2
+
+Image = NDArray[np.uint8]
+Points = NDArray[np.float64]
+Colour = tuple[int, int, int]
+"""Blue, green and red, 0..255 each, in OpenCV's order."""
+
+OVERSAMPLING = 4
+"""Everything is painted this many times larger than the final image, which smooths edges for free."""
+
+WIDTH, HEIGHT = 64, 128
+"""The final image, in pixels."""
+
+CANVAS_WIDTH, CANVAS_HEIGHT = OVERSAMPLING * WIDTH, OVERSAMPLING * HEIGHT
+
+
+@dataclass(frozen=True)
+class Paint:
+    """A colour, and the canvas-sized texture that stands in for it where the cloth has a pattern."""
+
+    colour: Colour
+    texture: Image | None = None
+
+
+def shaded(colour: Colour, factor: float) -> Colour:
+    """Return ``colour`` made darker (``factor`` below 1) or lighter (above 1)."""
+    blue, green, red = (int(min(255.0, factor * channel)) for channel in colour)
+    return blue, green, red
+
+
+class Canvas:
+    """A picture being painted, and the mask of what has been painted on it so far."""
+
+    def __init__(self, background: Image) -> None:
+        """Start from a copy of ``background``, of shape ``(CANVAS_HEIGHT, CANVAS_WIDTH, 3)``."""
+        self.image: Image = background.copy()
+        self.mask: Image = np.zeros(background.shape[:2], dtype=np.uint8)
+
+    def fill(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
+        """Fill a closed outline and draw its edge a little darker.
+
+        Args:
+            outline: ``(n, 2)``, x and y in canvas pixels; parts outside of the canvas are cut off.
+            paint: the colour or texture to fill it with.
+            shade: brightness of the paint, 1 for as it is.
+        """
+        corners = np.round(outline).astype(np.int32)
+        if paint.texture is None:
+            cv2.fillPoly(self.image, [corners], shaded(paint.colour, shade))
+        else:
+            self._fill_textured(corners, paint.texture, shade)
+        cv2.fillPoly(self.mask, [corners], 255)
+        edge = shaded(paint.colour, 0.72 * shade)
+        cv2.polylines(self.image, [corners], True, edge, OVERSAMPLING // 2, cv2.LINE_AA)
+
+    def _fill_textured(self, corners: NDArray[np.int32], texture: Image, shade: float) -> None:
+        # Only the outline's bounding box is touched: a whole canvas for each limb would cost most of the time.
+        limits = np.array([CANVAS_WIDTH, CANVAS_HEIGHT])
+        left, top = np.clip(corners.min(axis=0), 0, limits)
+        right, bottom = np.clip(corners.max(axis=0) + 1, 0, limits)
+        if right <= left or bottom <= top:
+            return
+        region = (slice(top, bottom), slice(left, right))
+        inside = np.zeros((bottom - top, right - left), dtype=np.uint8)
+        cv2.fillPoly(inside, [corners - np.array([left, top], dtype=np.int32)], 255)
+        cloth = cv2.convertScaleAbs(texture[region], alpha=shade)
+        self.image[region] = np.where(inside[..., None] > 0, cloth, self.image[region])
+
+    def stroke(self, points: Points, colour: Colour, thickness: float) -> None:
+        """Draw an open line through ``points``, ``thickness`` canvas pixels wide."""
+        corners = np.round(points).astype(np.int32)
+        width = max(1, round(thickness))
+        cv2.polylines(self.image, [corners], False, colour, width, cv2.LINE_AA)
+        cv2.polylines(self.mask, [corners], False, 255, width)
+
+
+def ellipse(centre: Points, half_width: float, half_height: float) -> Points:
+    """Return the outline of an upright ellipse around ``centre``."""
+    angles = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+    return centre + np.stack([half_width * np.cos(angles), half_height * np.sin(angles)], axis=1)
+
+
+def capsule(start: Points, end: Points, start_radius: float, end_radius: float) -> Points:
+    """Return the outline of a limb: two round ends of their own radius, joined by straight sides."""
+    along = end - start
+    heading = np.arctan2(along[1], along[0])
+    half_turn = np.linspace(0.5 * np.pi, 1.5 * np.pi, 8)
+    back = np.stack([np.cos(heading + half_turn), np.sin(heading + half_turn)], axis=1)
+    return np.concatenate([start + start_radius * back, end - end_radius * back])

@@ -1,0 +1,6 @@
+"""DRSL itself, in pure PyTorch: no toolbox, no file, no print."""
+
+from drsl_plugin.losses.functional import DRSLParts, drsl_loss
+from drsl_plugin.losses.module import DRSLoss
+
+__all__ = ["DRSLParts", "DRSLoss", "drsl_loss"]
