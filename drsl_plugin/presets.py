@@ -60,6 +60,20 @@ def preset_path(name: str) -> Path:
     return files[matches[0]]
 
 
+def preset_name(path: Path) -> str | None:
+    """Name the preset that a file is, or return None for any other file.
+
+    Args:
+        path: a configuration file.
+
+    Example:
+        >>> preset_name(preset_path("resnet50_drsl_256x128_msmt17"))
+        'torchreid/resnet50_drsl_256x128_msmt17'
+    """
+    resolved = path.resolve()
+    return next((name for name, file in _preset_files().items() if file.resolve() == resolved), None)
+
+
 def resolve_config(path_or_name: str, toolbox: str) -> Path:
     """Find what ``--config-file`` names: an existing file, or else a preset of the toolbox.
 
@@ -77,16 +91,17 @@ def resolve_config(path_or_name: str, toolbox: str) -> Path:
         >>> resolve_config("resnet50_triplet_256x128_msmt17", "torchreid").parent.name
         'torchreid'
     """
-    path = Path(path_or_name).expanduser()
+    path = Path(path_or_name)
     if path.is_file():
         return path
     files = _preset_files()
     matches = _matches(path_or_name, files)
-    for name in matches:
-        if _toolbox(name) == toolbox:
-            return files[name]
-    for name in matches:
-        raise DRSLError(f"--config-file: {name} is a preset for `{COMMANDS[_toolbox(name)]}`, not for {toolbox}")
+    own = [name for name in matches if _toolbox(name) == toolbox]
+    if own:
+        return files[own[0]]
+    if matches:
+        other = COMMANDS[_toolbox(matches[0])]
+        raise DRSLError(f"--config-file: {matches[0]} is a preset for `{other}`, not for {toolbox}")
     hint = nearest(_stem(path_or_name), preset_names(toolbox))
     raise DRSLError(f"--config-file: no file and no preset called {path_or_name!r}{hint}")
 

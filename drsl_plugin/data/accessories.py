@@ -15,10 +15,11 @@ def _box(canvas: Canvas, view: View, centre: Joint, size: tuple[float, float, fl
     """Draw a bag as an upright box of half sizes (lateral, down, forward) with slightly narrower top."""
     half_width = view.height * view.half_width(size[0], size[2])
     half_height = size[1] * view.height
-    corners = np.array([(-0.85, -1.0), (0.85, -1.0), (1.0, -0.3), (1.0, 0.9), (0.85, 1.0),
-                        (-0.85, 1.0), (-1.0, 0.9), (-1.0, -0.3)])  # fmt: skip
+    corners = np.array(
+        [(-0.85, -1.0), (0.85, -1.0), (1.0, -0.3), (1.0, 0.9), (0.85, 1.0), (-0.85, 1.0), (-1.0, 0.9), (-1.0, -0.3)]
+    )
     outline = view.point(*centre) + corners * np.array([half_width, half_height])
-    canvas.fill(outline, paint)
+    canvas.paint([outline], paint)
     flap = outline[[7, 2]]
     canvas.stroke(flap, shaded(paint.colour, 0.6), 0.008 * view.height)
 
@@ -38,8 +39,12 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
         _box(canvas, view, (0.0, 0.31, -0.105), (0.082, 0.115, 0.05), paint)
     elif look.bag == "handbag" and only == look.bag_side:
         lateral, down, forward = arms[look.bag_side].lower
-        handle = [view.point(lateral, down, forward - 0.03), view.point(lateral, down + 0.06, forward - 0.04),
-                  view.point(lateral, down + 0.06, forward + 0.04), view.point(lateral, down, forward + 0.03)]  # fmt: skip
+        handle = [
+            view.point(lateral, down, forward - 0.03),
+            view.point(lateral, down + 0.06, forward - 0.04),
+            view.point(lateral, down + 0.06, forward + 0.04),
+            view.point(lateral, down, forward + 0.03),
+        ]
         canvas.stroke(np.array(handle), paint.colour, 0.012 * view.height)
         _box(canvas, view, (lateral, down + 0.1, forward), (0.045, 0.055, 0.075), paint)
     elif look.bag == "shoulder bag" and only == look.bag_side:
@@ -54,12 +59,20 @@ def draw_straps(canvas: Canvas, view: View, look: Look) -> None:
     if look.bag == "backpack" and facing > -0.3:
         for lateral in (-0.062, 0.062):
             if view.near(lateral, 0.06) > 0.0:
-                strap = [view.point(lateral, down, forward) for down, forward in
-                         ((0.18, 0.0), (0.22, 0.06), (0.3, 0.065), (0.38, 0.02))]  # fmt: skip
+                strap = [
+                    view.point(lateral, down, forward)
+                    for down, forward in ((0.18, 0.0), (0.22, 0.06), (0.3, 0.065), (0.38, 0.02))
+                ]
                 canvas.stroke(np.array(strap), colour, width)
     elif look.bag == "shoulder bag":
         forward = 0.06 if facing > 0.0 else -0.06
         side = look.bag_side
-        strap = [view.point(lateral, down, depth) for lateral, down, depth in
-                 ((-0.07 * side, 0.18, 0.0), (0.02 * side, 0.32, forward), (0.11 * side, 0.47, 0.0))]  # fmt: skip
+        strap = [
+            view.point(lateral, down, depth)
+            for lateral, down, depth in (
+                (-0.07 * side, 0.18, 0.0),
+                (0.02 * side, 0.32, forward),
+                (0.11 * side, 0.47, 0.0),
+            )
+        ]
         canvas.stroke(np.array(strap), colour, 0.8 * width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,10 @@ def shaded(colour: Colour, factor: float) -> Colour:
     return blue, green, red
 
 
+def _pixels(points: Points) -> NDArray[np.int32]:
+    return np.round(points).astype(np.int32)
+
+
 class Canvas:
     """A picture being painted, and the mask of what has been painted on it so far."""
 
@@ -45,22 +50,25 @@ class Canvas:
         self.image: Image = background.copy()
         self.mask: Image = np.zeros(background.shape[:2], dtype=np.uint8)
 
+    def edge(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
+        """Draw the edge of a closed outline, a little darker than the paint that is to fill it."""
+        colour = shaded(paint.colour, 0.65 * shade)
+        cv2.polylines(self.image, [_pixels(outline)], True, colour, OVERSAMPLING, cv2.LINE_AA)
+
     def fill(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
-        """Fill a closed outline and draw its edge a little darker.
+        """Fill a closed outline.
 
         Args:
             outline: ``(n, 2)``, x and y in canvas pixels; parts outside of the canvas are cut off.
             paint: the colour or texture to fill it with.
             shade: brightness of the paint, 1 for as it is.
         """
-        corners = np.round(outline).astype(np.int32)
+        corners = _pixels(outline)
         if paint.texture is None:
             cv2.fillPoly(self.image, [corners], shaded(paint.colour, shade))
         else:
             self._fill_textured(corners, paint.texture, shade)
         cv2.fillPoly(self.mask, [corners], 255)
-        edge = shaded(paint.colour, 0.72 * shade)
-        cv2.polylines(self.image, [corners], True, edge, OVERSAMPLING // 2, cv2.LINE_AA)
 
     def _fill_textured(self, corners: NDArray[np.int32], texture: Image, shade: float) -> None:
         # Only the outline's bounding box is touched: a whole canvas for each limb would cost most of the time.
@@ -75,9 +83,16 @@ class Canvas:
         cloth = cv2.convertScaleAbs(texture[region], alpha=shade)
         self.image[region] = np.where(inside[..., None] > 0, cloth, self.image[region])
 
+    def paint(self, outlines: Sequence[Points], paint: Paint, shade: float = 1.0) -> None:
+        """Fill outlines that are one piece: edges only where it ends, not where its parts meet."""
+        for outline in outlines:
+            self.edge(outline, paint, shade)
+        for outline in outlines:
+            self.fill(outline, paint, shade)
+
     def stroke(self, points: Points, colour: Colour, thickness: float) -> None:
         """Draw an open line through ``points``, ``thickness`` canvas pixels wide."""
-        corners = np.round(points).astype(np.int32)
+        corners = _pixels(points)
         width = max(1, round(thickness))
         cv2.polylines(self.image, [corners], False, colour, width, cv2.LINE_AA)
         cv2.polylines(self.mask, [corners], False, 255, width)

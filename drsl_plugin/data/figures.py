@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from drsl_plugin.data.accessories import draw_bag, draw_straps
 from drsl_plugin.data.canvas import Canvas, Paint, Points, capsule, ellipse
 from drsl_plugin.data.fabrics import fabric
 from drsl_plugin.data.heads import draw_head, draw_long_hair
-from drsl_plugin.data.looks import Build, Look
+from drsl_plugin.data.looks import Build, Look, Top
 from drsl_plugin.data.poses import SIDES, Joint, Limb, Pose, Side, View
 
 Ring = tuple[float, float, float, float]
@@ -18,6 +19,22 @@ Ring = tuple[float, float, float, float]
 
 _FAR_SHADE = 0.8
 """Brightness of the arm and leg turned away from the camera."""
+
+_HEMS: dict[Top, tuple[float, float]] = {
+    "t-shirt": (0.52, 0.004),
+    "sweater": (0.53, 0.008),
+    "coat": (0.68, 0.025),
+    "dress": (0.71, 0.05),
+}
+"""Where each garment ends, and how much wider than the hips it is there."""
+
+_SLEEVES: dict[Top, float] = {"t-shirt": 0.003, "sweater": 0.004, "coat": 0.008, "dress": 0.0}
+"""How much wider than the arm each garment's sleeves are."""
+
+_LONG_SLEEVED: tuple[Top, ...] = ("sweater", "coat")
+
+_COAT_OPENING = ((-0.03, 0.17), (0.03, 0.17), (0.012, 0.45), (0.03, 0.68), (-0.03, 0.68), (-0.012, 0.45))
+"""Corners of what shows between an open coat's sides: lateral and down."""
 
 
 def silhouette(view: View, rings: Sequence[Ring]) -> Points:
@@ -38,8 +55,8 @@ def _trunk(build: Build, hem: float, flare: float) -> list[Ring]:
     hip = 0.085 * hips * girth**0.5
     rings = [
         (0.158, 0.03, 0.03, -0.005),
-        (0.178, 0.085 * shoulders, 0.05, -0.005),
-        (0.205, 0.118 * shoulders, 0.06 * girth, 0.0),
+        (0.175, 0.075 * shoulders, 0.05, -0.005),
+        (0.195, 0.112 * shoulders, 0.058 * girth, 0.0),
         (0.3, 0.1 * (shoulders + girth) / 2, 0.07 * girth, 0.008),
         (0.4, 0.085 * girth, 0.066 * girth**1.3, 0.012 * girth),
         (0.5, hip, 0.076 * girth, 0.0),
@@ -47,28 +64,32 @@ def _trunk(build: Build, hem: float, flare: float) -> list[Ring]:
     return [ring for ring in rings if ring[0] < hem] + [(hem, hip + flare, 0.072 * girth + flare, 0.0)]
 
 
-def _limb(canvas: Canvas, view: View, joints: tuple[Joint, Joint], radii: tuple[float, float],
-          paint: Paint, shade: float) -> None:  # fmt: skip
-    ends = [view.point(*joint) for joint in joints]
-    sizes = [radius * view.height * (1.0 + view.tilt * (0.5 - joint[1]))
-             for joint, radius in zip(joints, radii, strict=True)]  # fmt: skip
-    canvas.fill(capsule(ends[0], ends[1], sizes[0], sizes[1]), paint, shade)
+def _segment(view: View, start: Joint, end: Joint, start_radius: float, end_radius: float) -> Points:
+    """Return the outline of one half of a limb; the radii are in body units."""
+    sizes = [
+        radius * view.height * (1.0 + view.tilt * (0.5 - joint[1]))
+        for joint, radius in ((start, start_radius), (end, end_radius))
+    ]
+    return capsule(view.point(*start), view.point(*end), sizes[0], sizes[1])
 
 
 def _draw_leg(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, shade: float) -> None:
-    girth = look.build.girth
-    bare = look.bottom != "trousers"
-    skin = Paint(look.skin)
-    toe = (limb.lower[0], limb.lower[1] + 0.025, limb.lower[2] + 0.06)
-    heel = (limb.lower[0], limb.lower[1] + 0.022, limb.lower[2] - 0.01)
-    _limb(canvas, view, (heel, toe), (0.024, 0.018), Paint(look.shoes), shade)
-    lower_paint = skin if bare else cloth
-    widen = 0.0 if bare else 0.008
-    shin = (0.038 * girth + widen, 0.022 + widen)
-    _limb(canvas, view, (limb.middle, limb.lower), shin, lower_paint, shade)
-    thigh = (0.054 * girth + widen, 0.04 * girth + widen)
-    thigh_paint = skin if look.bottom == "skirt" or look.top == "dress" else cloth
-    _limb(canvas, view, (limb.upper, limb.middle), thigh, thigh_paint, shade)
+    lateral, down, forward = limb.lower
+    shoe = _segment(
+        view, (lateral, down + 0.022, forward - 0.01), (lateral, down + 0.025, forward + 0.06), 0.024, 0.018
+    )
+    girth, loose = look.build.girth, 0.008 if look.bottom == "trousers" else 0.0
+    shin = _segment(view, limb.middle, limb.lower, 0.038 * girth + loose, 0.022 + loose)
+    loose = 0.0 if look.bottom == "skirt" else 0.008
+    thigh = _segment(view, limb.upper, limb.middle, 0.054 * girth + loose, 0.038 * girth + loose)
+    canvas.paint([shoe], Paint(look.shoes), shade)
+    if look.bottom == "trousers":
+        canvas.paint([shin, thigh], cloth, shade)
+    elif look.bottom == "shorts" and look.top != "dress":
+        canvas.paint([shin], Paint(look.skin), shade)
+        canvas.paint([thigh], cloth, shade)
+    else:
+        canvas.paint([shin, thigh], Paint(look.skin), shade)
 
 
 def _draw_legs(canvas: Canvas, view: View, look: Look, pose: Pose, cloth: Paint) -> None:
@@ -76,33 +97,35 @@ def _draw_legs(canvas: Canvas, view: View, look: Look, pose: Pose, cloth: Paint)
     sides = sorted(SIDES, key=lambda side: view.near(side * hip, 0.0))
     for side, shade in zip(sides, (_FAR_SHADE, 1.0), strict=True):
         _draw_leg(canvas, view, look, pose.leg(side, hip), cloth, shade)
-    flare = 0.035 if look.bottom == "skirt" else 0.0
-    hem = 0.7 if look.bottom == "skirt" else 0.54
-    canvas.fill(silhouette(view, [ring for ring in _trunk(look.build, hem, flare) if ring[0] > 0.35]), cloth)
+    if look.bottom == "skirt":
+        canvas.paint([silhouette(view, _trunk(look.build, 0.7, 0.035)[4:])], cloth)
+    else:
+        # No edge here: hips and thighs are one piece.
+        canvas.fill(silhouette(view, _trunk(look.build, 0.53, -0.004)[4:]), cloth)
 
 
 def _draw_top(canvas: Canvas, view: View, look: Look, cloth: Paint) -> None:
-    hem, flare = {"t-shirt": (0.52, 0.004), "sweater": (0.53, 0.008), "coat": (0.68, 0.025),
-                  "dress": (0.71, 0.05)}[look.top]  # fmt: skip
-    canvas.fill(capsule(view.point(0.0, 0.13, 0.0), view.point(0.0, 0.18, 0.0), *[0.033 * view.height] * 2),
-                Paint(look.skin))  # fmt: skip
-    canvas.fill(silhouette(view, _trunk(look.build, hem, flare)), cloth)
+    hem, flare = _HEMS[look.top]
+    neck = _segment(view, (0.0, 0.13, 0.0), (0.0, 0.175, 0.0), 0.03, 0.036)
+    canvas.paint([neck], Paint(look.skin), 0.9)
+    canvas.paint([silhouette(view, _trunk(look.build, hem, flare))], cloth)
     if look.top == "coat" and np.cos(view.yaw) > 0.2:
-        opening = [view.point(lateral, down, 0.07) for lateral, down in
-                   ((-0.03, 0.17), (0.03, 0.17), (0.012, 0.45), (0.03, 0.68), (-0.03, 0.68), (-0.012, 0.45))]  # fmt: skip
-        canvas.fill(np.array(opening), Paint(look.bottom_accent))
+        opening = [view.point(lateral, down, 0.07) for lateral, down in _COAT_OPENING]
+        canvas.paint([np.array(opening)], Paint(look.bottom_accent))
 
 
 def _draw_arm(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, shade: float) -> None:
-    girth = look.build.girth**0.5
+    girth, loose = look.build.girth**0.5, _SLEEVES[look.top]
     skin = Paint(look.skin)
-    hand = view.point(*limb.lower)
-    canvas.fill(ellipse(hand, 0.021 * view.height, 0.026 * view.height), skin, shade)
-    bare = look.top in ("t-shirt", "dress")
-    widen = {"t-shirt": 0.0, "dress": 0.0, "sweater": 0.004, "coat": 0.009}[look.top]
-    forearm = (0.025 * girth + widen, 0.019 + widen)
-    _limb(canvas, view, (limb.middle, limb.lower), forearm, skin if bare else cloth, shade)
-    _limb(canvas, view, (limb.upper, limb.middle), (0.034 * girth + widen, 0.028 * girth + widen), cloth, shade)
+    upper = _segment(view, limb.upper, limb.middle, 0.03 * girth + loose, 0.027 * girth + loose)
+    forearm = _segment(view, limb.middle, limb.lower, 0.025 * girth + loose, 0.018 + loose)
+    hand = ellipse(view.point(*limb.lower), 0.02 * view.height, 0.025 * view.height)
+    if look.top in _LONG_SLEEVED:
+        canvas.paint([hand], skin, shade)
+        canvas.paint([forearm, upper], cloth, shade)
+    else:
+        canvas.paint([hand, forearm], skin, shade)
+        canvas.paint([upper], cloth, shade)
 
 
 def draw_person(canvas: Canvas, view: View, look: Look, pose: Pose) -> None:
@@ -114,9 +137,11 @@ def draw_person(canvas: Canvas, view: View, look: Look, pose: Pose) -> None:
         look: who it is.
         pose: what the limbs do.
     """
+    # Striding lowers the hips; the feet stay on the ground.
+    view = replace(view, top=view.top + view.height * pose.sinking(0.045 * look.build.hips))
     top = fabric(look.top_pattern, look.top_colour, look.top_accent, view, look.pattern_scale)
     bottom = fabric(look.bottom_pattern, look.bottom_colour, look.bottom_accent, view, 0.8)
-    shoulder = 0.108 * look.build.shoulders
+    shoulder = 0.1 * look.build.shoulders
     arms = {side: pose.arm(side, shoulder) for side in SIDES}
     far, near = sorted(SIDES, key=lambda side: view.near(side * shoulder, 0.0))
     seen_from_behind = np.cos(view.yaw) < 0.0

@@ -15,7 +15,7 @@ Side = Literal[-1, 1]
 SIDES: tuple[Side, Side] = (-1, 1)
 
 THIGH, SHIN, UPPER_ARM, FOREARM = 0.235, 0.225, 0.155, 0.15
-SHOULDER_HEIGHT, HIP_HEIGHT = 0.2, 0.49
+SHOULDER_HEIGHT, HIP_HEIGHT = 0.205, 0.49
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,136 @@
+"""The ``drsl`` command: one thin function a sub-command."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from drsl_plugin import __version__, presets
+from drsl_plugin.errors import DRSLError
+
+app = typer.Typer(
+    help="DRSL, a ranking loss for person re-identification, in Torchreid.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+presets_app = typer.Typer(help="List, show and copy the presets.", rich_markup_mode=None)
+app.add_typer(presets_app, name="presets")
+
+_PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def main() -> None:
+    """Run the command of this process."""
+    app(prog_name="drsl")
+
+
+def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """End bad input in one line and exit code 2, an interruption in one line and exit code 130."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (DRSLError, ImportError, PermissionError, NotADirectoryError, FileExistsError) as error:
+            if isinstance(error, ImportError) and "pip install" not in str(error):
+                raise
+            print(f"drsl: error: {error}", file=sys.stderr)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt as error:
+            print(f"drsl: interrupted{error or ''}", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+    return run
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command("torchreid", context_settings=_PASS_ON, add_help_option=False)
+@_plain_errors
+def torchreid_command(context: typer.Context) -> None:
+    """Train or evaluate with Torchreid, with the arguments of its scripts/main.py."""
+    from drsl_plugin.torchreid.main import main as run
+
+    run(context.args)
+
+
+@app.command("run", context_settings=_PASS_ON, add_help_option=False)
+@_plain_errors
+def run_command(context: typer.Context) -> None:
+    """Run your own unmodified copy of Torchreid's scripts/main.py with DRSL known to it."""
+    from drsl_plugin.run import main as run
+
+    run(context.args)
+
+
+@app.command()
+@_plain_errors
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Folder for the demo's data and runs.")] = Path("drsl-demo"),
+    data_only: Annotated[
+        Path | None, typer.Option(help="Render the data set into this folder and stop.", metavar="DIR")
+    ] = None,
+    identities: Annotated[int, typer.Option(help="Identities to train on, and as many to test on.")] = 48,
+    cameras: Annotated[int, typer.Option(help="Cameras, 2 to 6.")] = 4,
+    images: Annotated[int, typer.Option(help="Images of an identity from each camera.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 12,
+    seed: Annotated[int, typer.Option(help="Seed of the drawings and of the trainings.")] = 0,
+    compare: Annotated[bool, typer.Option(help="Train with the triplet loss as well.")] = True,
+) -> None:
+    """Render a small data set, train on it with DRSL and with triplet, and show what comes out."""
+    from drsl_plugin.torchreid.demo import render, run_demo
+
+    settings = {"identities": identities, "cameras": cameras, "images": images, "seed": seed}
+    if data_only is not None:
+        render(data_only, settings)
+    else:
+        run_demo(directory, settings, epochs=epochs, losses=("drsl", "triplet") if compare else ("drsl",))
+
+
+@presets_app.callback(invoke_without_command=True)
+@_plain_errors
+def list_presets(context: typer.Context) -> None:
+    """List the presets; with no terminal to print to, one full name a line."""
+    if context.invoked_subcommand is not None:
+        return
+    names = presets.preset_names()
+    if not sys.stdout.isatty():
+        print("\n".join(names))
+        return
+    from rich.columns import Columns
+    from rich.console import Console
+
+    console = Console()
+    for toolbox in dict.fromkeys(name.partition("/")[0] for name in names):
+        console.print(f"[bold]{toolbox}/[/bold]")
+        console.print(Columns([name.partition("/")[2] for name in names if name.startswith(f"{toolbox}/")]))
+    console.print("\nrun one:  drsl torchreid --config-file NAME --root DIR\nread one: drsl presets show NAME")
+
+
+@presets_app.command("show")
+@_plain_errors
+def show_preset(name: Annotated[str, typer.Argument(help="The preset's name.")]) -> None:
+    """Print a preset."""
+    print(presets.preset_path(name).read_text(encoding="utf-8"), end="")
+
+
+@presets_app.command("copy")
+@_plain_errors
+def copy_preset(
+    name: Annotated[str, typer.Argument(help="The preset's name.")],
+    destination: Annotated[Path, typer.Argument(help="A file that ends in .yaml, or a folder.", metavar="DEST")],
+) -> None:
+    """Copy a preset, to start a configuration of your own from it."""
+    print(presets.copy_preset(name, destination))

@@ -1,0 +1,121 @@
+"""The demo set: a small person re-identification data set of drawn people, rendered on the spot."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from drsl_plugin.data.folders import new_folder
+from drsl_plugin.data.layout import entries
+from drsl_plugin.data.settings import DemoSettings
+from drsl_plugin.errors import DRSLError
+
+IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
+"""A set that OSNet x0.25 learns from scratch on two CPU cores in about two minutes."""
+
+_MARKET = "Market-1501-v15.09.15"
+_TORCHREID_FOLDER = "market1501"
+_RECORD = "demo.json"
+
+Progress = Callable[[int, int], None]
+"""Called after each image with how many are done and how many there are."""
+
+
+def render_demo(
+    root: Path,
+    *,
+    identities: int = IDENTITIES,
+    cameras: int = CAMERAS,
+    images: int = IMAGES,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:
+    """Render the demo set into a folder, in Market-1501's layout, for Torchreid and FastReID alike.
+
+    The images lie in ``root/market1501/Market-1501-v15.09.15``, where Torchreid looks under its root; a
+    link ``root/Market-1501-v15.09.15`` serves FastReID with ``FASTREID_DATASETS=root``. The same settings
+    give the same bytes with one version of OpenCV; a finished set with the same settings is kept as it is.
+
+    Args:
+        root: made where missing; other things in it are left alone.
+        identities: number of training identities, and as many others for the test; 2..750.
+        cameras: 2..6.
+        images: of each identity in each camera, in training and in the gallery, 1..99; each test identity
+            has one query image more in each camera.
+        seed: 0 or more; decides the people, the cameras and every image.
+        progress: called after each image; not called where the set is there already.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        DRSLError: where a setting is out of its range, ``root`` cannot be written to, or it holds
+            something else under the names above.
+        ImportError: where OpenCV is not installed.
+    """
+    settings = DemoSettings(identities, cameras, images, seed)
+    root = Path(root)
+    folder, link = root / _TORCHREID_FOLDER, root / _MARKET
+    target = Path(_TORCHREID_FOLDER) / _MARKET
+    if os.path.lexists(link) and not _links_to(link, target):
+        raise DRSLError(f"{link} exists and is not a link to {target}; give another folder or move it away")
+    if os.path.lexists(folder):
+        _check_same(folder, settings)
+    else:
+        try:
+            with new_folder(folder) as scratch:
+                _render(scratch, settings, progress)
+        except OSError as error:
+            raise DRSLError(f"cannot render into {root}: {error}") from error
+    _link(link, target)
+    return root
+
+
+def _render(folder: Path, settings: DemoSettings, progress: Progress | None) -> None:
+    from drsl_plugin.data.rendering import render_entry  # here, because it needs OpenCV
+
+    planned = list(entries(settings))
+    for name in {entry.folder for entry in planned}:
+        (folder / _MARKET / name).mkdir(parents=True)
+    for done, entry in enumerate(planned, start=1):
+        path = folder / _MARKET / entry.folder / entry.name
+        path.write_bytes(render_entry(settings.seed, entry))
+        if progress is not None:
+            progress(done, len(planned))
+    (folder / _RECORD).write_text(json.dumps(settings.record(), indent=2) + "\n", encoding="utf-8")
+
+
+def _check_same(folder: Path, settings: DemoSettings) -> None:
+    try:
+        found = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise DRSLError(f"{folder} exists and is not a demo set; give another folder or move it away") from None
+    if found != settings.record():
+        raise DRSLError(
+            f"{folder} is a demo set with other settings: {found}, not {settings.record()}; "
+            "give another folder or delete it"
+        )
+
+
+def _links_to(link: Path, target: Path) -> bool:
+    return link.is_symlink() and Path(os.readlink(link)) == target
+
+
+def _link(link: Path, target: Path) -> None:
+    """Link FastReID's folder, or say in a README how to do without where the file system has no links."""
+    if _links_to(link, target):
+        return
+    try:
+        link.symlink_to(target, target_is_directory=True)
+    except (OSError, NotImplementedError) as error:
+        readme = link.parent / "README.txt"
+        text = (
+            f"{link.name} could not be linked to {target.as_posix()} here ({error}).\n"
+            f"For FastReID, set FASTREID_DATASETS to {link.parent / target.parent}.\n"
+        )
+        # Appended, and once: the file may be somebody else's.
+        if not readme.exists() or text not in readme.read_text(encoding="utf-8"):
+            with readme.open("a", encoding="utf-8") as stream:
+                stream.write(text)

@@ -1,0 +1,65 @@
+"""Which images a demo set has, and their names and folders: those of Market-1501."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from drsl_plugin.data.settings import DemoSettings
+
+Folder = Literal["bounding_box_train", "query", "bounding_box_test"]
+
+JUNK, DISTRACTOR = -1, 0
+"""Person numbers Market-1501 keeps for badly cut boxes, ignored, and for people and things never searched for."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image of the set.
+
+    Attributes:
+        folder: where it lies.
+        pid: the person, ``JUNK`` or ``DISTRACTOR``.
+        camera: 1..6.
+        index: counts the person's images in this camera, from 0.
+    """
+
+    folder: Folder
+    pid: int
+    camera: int
+    index: int
+
+    @property
+    def name(self) -> str:
+        """The file's name, such as ``0002_c1s1_000451_01.jpg``: person, camera, sequence, frame, box."""
+        # As in Market-1501, -1 is not padded, and box 00 is the one drawn by hand: the query's.
+        person = str(JUNK) if self.pid == JUNK else f"{self.pid:04d}"
+        frame = 451 + 500 * max(self.pid, 0) + 25 * self.index
+        box = 0 if self.folder == "query" else 1
+        return f"{person}_c{self.camera}s1_{frame:06d}_{box:02d}.jpg"
+
+
+def entries(settings: DemoSettings) -> Iterator[Entry]:
+    """Yield every image of a set.
+
+    Even person numbers train and odd ones test, so that a set with fewer identities, cameras or images is a part of the larger
+    one. Of each test identity, each camera has one image as query and ``images`` in the gallery; beside these the
+    gallery of each camera has a few distractors and as many junk images.
+
+    Args:
+        settings: of the set.
+
+    Yields:
+        The images.
+    """
+    for camera in range(1, settings.cameras + 1):
+        for number in range(1, settings.identities + 1):
+            for index in range(settings.images):
+                yield Entry("bounding_box_train", 2 * number, camera, index)
+            yield Entry("query", 2 * number - 1, camera, 0)
+            for index in range(1, settings.images + 1):
+                yield Entry("bounding_box_test", 2 * number - 1, camera, index)
+        for index in range(1 + settings.identities // 4):
+            yield Entry("bounding_box_test", DISTRACTOR, camera, index)
+            yield Entry("bounding_box_test", JUNK, camera, index)

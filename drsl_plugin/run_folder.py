@@ -1,0 +1,118 @@
+"""What a run leaves on disk, the same from either toolbox: reports, tables and evaluation read this and nothing else.
+
+``config.yaml``, ``environment.json``, ``metrics.jsonl`` and ``features-<target>.npz``; knows no toolbox.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("drsl-plugin", "torch", "torchvision", "torchreid", "fastreid", "numpy", "pillow", "opencv-python")
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: the folder; made at the first write.
+
+    Example:
+        >>> import tempfile
+        >>> folder = RunFolder(tempfile.mkdtemp())
+        >>> folder.log(step=1, epoch=1, loss_drsl=0.5)
+        >>> folder.rows()
+        [{'step': 1, 'epoch': 1, 'loss_drsl': 0.5}]
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Keep the path."""
+        self.path = Path(path)
+        self.metrics = self.path / "metrics.jsonl"
+
+    def start(self, config: str, environment: Mapping[str, Any], epochs_done: int) -> None:
+        """Write the configuration and the environment; keep the metrics of the epochs that a resumed run has behind it.
+
+        Args:
+            config: the resolved configuration, YAML.
+            environment: of :func:`environment`.
+            epochs_done: 0 for a new run, whose metrics start anew.
+        """
+        self.write_text("config.yaml", config)
+        self.write_text("environment.json", json.dumps(environment, indent=2) + "\n")
+        kept = [row for row in self.rows() if (row["epoch"] or 0) <= epochs_done] if epochs_done else []
+        self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+
+    def log(self, **values: Any) -> None:
+        """Append a line to ``metrics.jsonl``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Read ``metrics.jsonl``; a last line that was cut off is left out."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def save_features(self, target: str, arrays: Mapping[str, Any]) -> Path:
+        """Write ``features-<target>.npz``: ``query_features``, ``query_pids``, ``query_camids``, ``query_paths``, and
+        ``gallery_…`` likewise.
+        """
+        import numpy as np
+
+        path = self.path / f"features-{target}.npz"
+        self.path.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(path.name + ".unfinished")
+        with unfinished.open("wb") as file:
+            np.savez(file, **arrays)
+        os.replace(unfinished, path)
+        return path
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file whole."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path / f"{name}.unfinished"
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, self.path / name)
+
+
+def environment(*, seed: int, preset: str | None, argv: Sequence[str], **more: Any) -> dict[str, Any]:
+    """Describe what a run ran on: versions, device, seed, preset.
+
+    Args:
+        seed: the run's seed.
+        preset: the preset's name, or None.
+        argv: the command's arguments.
+        **more: what else the toolbox has to say.
+    """
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "preset": preset,
+        "argv": list(argv),
+        **more,
+    }

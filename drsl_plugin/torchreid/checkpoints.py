@@ -1,0 +1,198 @@
+"""Checkpoints under Torchreid's names: written whole, resumed exactly, old ones read on today's torch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drsl_plugin.errors import DRSLError
+
+NAME = "model.pth.tar-{}"
+BEST = "model-best.pth.tar"
+
+
+def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **extra: Any) -> list[Path]:
+    """Save each model of an engine as ``SAVE_DIR/NAME/model.pth.tar-EPOCH``, and as ``model-best.pth.tar`` if it is.
+
+    Unlike Torchreid's own this keeps plain numbers (a numpy scalar cannot be resumed on torch ≥ 2.6), the random
+    states, needs no scheduler, and replaces a file only by a whole one.
+
+    Args:
+        engine: a Torchreid engine.
+        epoch: the epoch that has just been trained, from 0.
+        save_dir: the run's folder.
+        is_best: also write the best model's file.
+        **extra: plain numbers or tensors to keep beside the states.
+
+    Returns:
+        The checkpoints written, one a model.
+    """
+    written = []
+    for name in engine.get_model_names():
+        scheduler = engine._scheds[name]
+        state = {
+            "state_dict": engine._models[name].state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": engine._optims[name].state_dict(),
+            **({} if scheduler is None else {"scheduler": scheduler.state_dict()}),
+            "random_state": random_state(),
+            **extra,
+        }
+        folder = Path(save_dir, name)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / NAME.format(epoch + 1)
+        with _whole(path) as unfinished:
+            torch.save(state, unfinished)
+        print(f'Checkpoint saved to "{path}"')
+        if is_best:
+            with _whole(folder / BEST) as unfinished:
+                shutil.copy(path, unfinished)
+        written.append(path)
+    return written
+
+
+def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+    """Load a checkpoint of this package or of Torchreid, of any age, into a model, its optimizer and its scheduler.
+
+    Args:
+        path: the checkpoint.
+        model: with or without ``DataParallel``: the prefix that it adds is put in or taken off.
+        optimizer: the optimizer.
+        scheduler: the scheduler, or None.
+
+    Returns:
+        The checkpoint; its ``epoch`` is the number of epochs trained.
+
+    Raises:
+        DRSLError: no checkpoint with the state of a training, or one of another model or optimizer.
+    """
+    checkpoint = load(path, "model.resume")
+    missing = [key for key in ("state_dict", "epoch", "optimizer") if key not in checkpoint]
+    if missing:
+        raise DRSLError(
+            f"model.resume {path}: no {' and no '.join(missing)} in it, so training cannot go on from it; "
+            "model.load_weights starts from its weights"
+        )
+    load_state(model, checkpoint["state_dict"], f"model.resume {path}")
+    try:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+        if scheduler is not None and "scheduler" in checkpoint:
+            scheduler.load_state_dict(checkpoint["scheduler"])
+    except (ValueError, KeyError) as error:
+        raise DRSLError(f"model.resume {path}: another optimizer or scheduler: {error}") from error
+    print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
+    return checkpoint
+
+
+def load(path: str | Path, setting: str) -> dict[str, Any]:
+    """Read a checkpoint onto the CPU.
+
+    Args:
+        path: the file.
+        setting: the setting that names it, for errors.
+
+    Raises:
+        DRSLError: there is no such file, or torch cannot read it.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise DRSLError(f"{setting} {path}: no such file")
+    try:
+        with numpy_scalars_allowed():
+            checkpoint = torch.load(path, map_location="cpu")
+    except Exception as error:  # torch raises what pickle, zipfile and its own reader raise
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DRSLError(f"{setting} {path}: torch cannot read it ({reason[0]})") from error
+    if not isinstance(checkpoint, Mapping):
+        raise DRSLError(f"{setting} {path}: expected a dictionary of tensors, got {type(checkpoint).__name__}")
+    return dict(checkpoint)
+
+
+def load_state(model: Any, state: Mapping[str, Any], where: str) -> None:
+    """Load a model's state strictly, with or without the prefix of ``DataParallel``.
+
+    Raises:
+        DRSLError: names, after ``where``, the first layers that are missing, unknown or of another shape.
+    """
+    own = model.state_dict()
+    prefix = "module." if next(iter(own), "").startswith("module.") else ""
+    state = {prefix + key.removeprefix("module."): value for key, value in state.items()}
+    wrong = [f"{key} is missing" for key in own if key not in state]
+    wrong += [f"{key} is unknown" for key in state if key not in own]
+    wrong += [
+        f"{key} has shape {tuple(state[key].shape)} there and {tuple(value.shape)} in the model"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if wrong:
+        more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
+        raise DRSLError(f"{where}: a checkpoint of another model: {'; '.join(wrong[:2])}{more}")
+    model.load_state_dict(state)
+
+
+@contextlib.contextmanager
+def numpy_scalars_allowed() -> Iterator[None]:
+    """Let ``torch.load`` read the numpy scalar that Torchreid's own checkpoints hold as their ``rank1``.
+
+    Cause: ``Engine.save_model`` (Torchreid 0.2.5 from PyPI, 1.4.0 from GitHub) stores ``cmc[0]``; since torch 2.6
+    ``torch.load`` reads tensors and plain types only. To see it gone: ``test_old_checkpoint_needs_the_allow_list``.
+    """
+    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
+        yield
+        return
+    scalar = np.float64(0).__reduce__()[0]
+    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64")]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    with torch.serialization.safe_globals([*names, np.dtype, *dtypes]):
+        yield
+
+
+def random_state() -> dict[str, Any]:
+    """Return the states of the generators of Python, numpy and torch, in types that ``torch.load`` reads."""
+    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Put the generators into a state of :func:`random_state`; CUDA's where the devices are as many."""
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextlib.contextmanager
+def preserved_random_state() -> Iterator[None]:
+    """Leave the generators as they were found."""
+    state = random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Give a name to write to; it takes the place of ``path`` once it is written whole."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,153 @@
+"""What a configuration is checked for before anything is read, trained or written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from drsl_plugin.errors import DRSLError, nearest
+from drsl_plugin.torchreid.config import known_keys
+from drsl_plugin.torchreid.engines import drsl_engine_kwargs
+from drsl_plugin.torchreid.host import registry, torchreid
+
+LOSSES = ("softmax", "triplet", "drsl")
+TRANSFORMS = ("random_flip", "random_crop", "random_patch", "color_jitter", "random_erase")
+WHERE_TO_GET = {
+    "market1501": "unpack Market-1501-v15.09.15.zip, from its authors, there; "
+    "`drsl demo --data-only ROOT` renders a small stand-in",
+    "msmt17": "ask its authors for MSMT17_V1 and unpack it there",
+    "cuhk03": "unpack cuhk03_release.zip, from its authors, there",
+    "dukemtmcreid": "its authors have withdrawn it",
+    "dukemtmcvidreid": "its authors have withdrawn it",
+}
+
+
+def check_config(cfg: Any) -> None:
+    """Check all that can be checked without reading data.
+
+    Args:
+        cfg: the configuration, merged.
+
+    Raises:
+        DRSLError: names the setting, what it got and what would do.
+    """
+    _check_choices(cfg)
+    _check_transforms(cfg)
+    _check_datasets(cfg)
+    if cfg.loss.name == "drsl":
+        drsl_engine_kwargs(cfg)
+    if not cfg.test.evaluate:
+        _check_batch(cfg)
+        _check_loss(cfg)
+    for key, path in (("model.load_weights", cfg.model.load_weights), ("model.resume", cfg.model.resume)):
+        if path and not Path(path).expanduser().is_file():
+            raise DRSLError(f"{key} {path}: no such file")
+    if cfg.test.visrank and not cfg.test.evaluate:
+        raise DRSLError("test.visrank True: pictures are made by an evaluation; set test.evaluate True as well")
+
+
+def datasets(cfg: Any) -> dict[str, Any]:
+    """Return Torchreid's data sets of ``cfg.data.type``, by name."""
+    return registry(torchreid.data.datasets, f"__{cfg.data.type}_datasets")
+
+
+def _check_choices(cfg: Any) -> None:
+    optim = torchreid.optim
+    for key, value, allowed in (
+        ("loss.name", cfg.loss.name, LOSSES),
+        ("data.type", cfg.data.type, ("image", "video")),
+        ("model.name", cfg.model.name, registry(torchreid.models, "__model_factory")),
+        ("sampler.train_sampler", cfg.sampler.train_sampler, torchreid.data.sampler.AVAI_SAMPLERS),
+        ("train.optim", cfg.train.optim, sys.modules[f"{optim.__name__}.optimizer"].AVAI_OPTIMS),
+        ("train.lr_scheduler", cfg.train.lr_scheduler, sys.modules[f"{optim.__name__}.lr_scheduler"].AVAI_SCH),
+        ("test.dist_metric", cfg.test.dist_metric, ("euclidean", "cosine")),
+        ("video.pooling_method", cfg.video.pooling_method, ("avg", "max")),
+        ("video.sample_method", cfg.video.sample_method, ("evenly", "random", "all")),
+    ):
+        if value not in allowed:
+            offered = f"; one of {', '.join(allowed)}" if len(allowed) <= 10 else nearest(value, allowed)
+            raise DRSLError(f"{key} {value}: unknown{offered}")
+
+
+def _check_transforms(cfg: Any) -> None:
+    for name in cfg.data.transforms:
+        if name.lower() in TRANSFORMS:
+            continue
+        problem = f"data.transforms {name}: unknown; Torchreid knows {', '.join(TRANSFORMS)}"
+        if name in known_keys(cfg):
+            problem = _swallowed("--transforms", cfg.data.transforms, name)
+        raise DRSLError(problem)
+
+
+def _check_datasets(cfg: Any) -> None:
+    for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
+        for name in names:
+            if name in known_keys(cfg):
+                raise DRSLError(_swallowed(option, names, name))
+            if name not in datasets(cfg):
+                raise DRSLError(
+                    f"{option} {name}: no {cfg.data.type} data set of this name{nearest(name, datasets(cfg))} "
+                    f"(known: {', '.join(sorted(datasets(cfg)))})"
+                )
+            folder = getattr(datasets(cfg)[name], "dataset_dir", None)
+            # Torchreid would make the folder and try a download; those links are dead, and the empty folder stays.
+            if folder and not Path(cfg.data.root, folder).expanduser().is_dir():
+                path = Path(cfg.data.root, folder).expanduser().absolute()
+                how = WHERE_TO_GET.get(name, "Torchreid's documentation of data sets says how to lay it out")
+                raise DRSLError(f"{option} {name}: not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
+
+
+def _swallowed(option: str, values: list[str], key: str) -> str:
+    """Explain that an option with several values took the ``key value`` pairs behind it for its own."""
+    meant = values[: values.index(key)]
+    rest = values[values.index(key) :]
+    return (
+        f"{option} {' '.join(values)}: takes every word behind it, {key} too; put `key value` options behind another "
+        f"option, as in `{option} {' '.join(meant)} --root DIR {' '.join(rest)}`"
+    )
+
+
+def _check_batch(cfg: Any) -> None:
+    batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
+    for key, value in (("train.batch_size", batch), ("sampler.num_instances", instances)):
+        if value < 1:
+            raise DRSLError(f"{key} {value}: must be 1 or above")
+    if cfg.sampler.train_sampler == "RandomIdentitySampler" and batch % instances:
+        fitting = max(batch - batch % instances, instances)
+        raise DRSLError(
+            f"train.batch_size {batch}: no multiple of sampler.num_instances {instances}, so identities would repeat "
+            f"in a batch; {fitting} or {fitting + instances} would do"
+        )
+
+
+def _check_loss(cfg: Any) -> None:
+    if cfg.loss.name == "drsl":
+        _check_positives(cfg)
+        _check_fixbase(cfg, "loss.drsl.weight_x", cfg.loss.drsl.weight_x)
+    elif cfg.loss.name == "triplet":
+        _check_fixbase(cfg, "loss.triplet.weight_x", cfg.loss.triplet.weight_x)
+
+
+def _check_positives(cfg: Any) -> None:
+    # In video the frames of a tracklet are positives of one another, whatever the sampler.
+    if cfg.loss.drsl.weight == 0 or (cfg.data.type == "video" and cfg.video.seq_len > 1):
+        return
+    if cfg.sampler.train_sampler != "RandomIdentitySampler":
+        raise DRSLError(
+            f"sampler.train_sampler {cfg.sampler.train_sampler}: puts positives in a batch only by "
+            "chance, and DRSL ranks positives; use RandomIdentitySampler"
+        )
+    if cfg.sampler.num_instances < 2:
+        raise DRSLError(
+            f"sampler.num_instances {cfg.sampler.num_instances}: no image has a positive in its batch, and DRSL ranks "
+            "positives; use 4, or any number from 2"
+        )
+
+
+def _check_fixbase(cfg: Any, key: str, weight: float) -> None:
+    if weight == 0 and cfg.train.fixbase_epoch > 0:
+        raise DRSLError(
+            f"train.fixbase_epoch {cfg.train.fixbase_epoch}: with {key} 0 the classifier gets no gradient, so there is "
+            "nothing to train while the base is fixed; use 0"
+        )

@@ -1,0 +1,154 @@
+"""``drsl demo``: render a small data set, train on it with DRSL and with triplet, show what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from drsl_plugin.data import render_demo
+from drsl_plugin.torchreid.config import get_default_config
+from drsl_plugin.torchreid.recording import Evaluation
+from drsl_plugin.torchreid.training import train
+
+TARGET = "market1501"
+CLOSING = "Minutes on drawings show that it runs, not which loss is better."
+
+
+def render(root: Path, settings: dict[str, int]) -> Path:
+    """Render the data set with a progress bar; where it is there already, keep it.
+
+    Args:
+        root: the folder to render into.
+        settings: the keyword arguments of :func:`~drsl_plugin.data.render_demo`.
+
+    Raises:
+        DRSLError: a setting outside its range, or a folder that holds something else.
+    """
+    with _progress() as progress:
+        task = progress.add_task("render", total=None)
+        render_demo(root, **settings, progress=lambda done, total: progress.update(task, completed=done, total=total))
+        progress.update(task, total=1, completed=1)
+    print(f"Data set: {root} (Torchreid: --root {root}; FastReID: FASTREID_DATASETS={root})")
+    return root
+
+
+def run_demo(
+    directory: Path, settings: dict[str, int], *, epochs: int, losses: Sequence[str], **options: Any
+) -> dict[str, Evaluation]:
+    """Render, train OSNet x0.25 from scratch with each loss, evaluate, draw.
+
+    Args:
+        directory: gets ``data/``, ``runs/LOSS/`` and ``cmc.png``.
+        settings: the keyword arguments of :func:`~drsl_plugin.data.render_demo`.
+        epochs: epochs of each training.
+        losses: names of losses, each trained with the cross-entropy at weight 1 beside it, alike in all else.
+        **options: configuration keys to change, dots as double underscores, for smaller demos.
+
+    Returns:
+        The evaluation of each loss.
+
+    Raises:
+        DRSLError: a setting outside its range, or a folder that holds something else.
+    """
+    root = render(directory / "data", settings)
+    evaluations = {}
+    with _progress() as progress:
+        for loss in losses:
+            cfg = _config(root, directory / "runs" / loss, loss, epochs, settings["seed"], options)
+            task = progress.add_task(f"train {loss}", total=epochs)
+
+            def on_step(epoch: int, step: int, steps: int, task: Any = task) -> None:
+                progress.update(task, completed=epoch - 1 + step / steps)
+
+            evaluations[loss] = train(cfg, argv=["demo"], quiet=True, on_step=on_step)[TARGET]
+            progress.update(task, completed=epochs)
+            task = progress.add_task(f"draw ranked results of {loss}", total=None)
+            _draw_ranks(cfg)
+            progress.update(task, total=1, completed=1)
+    _draw_cmc(evaluations, directory / "cmc.png")
+    _show(evaluations, directory)
+    return evaluations
+
+
+def _config(root: Path, save_dir: Path, loss: str, epochs: int, seed: int, options: dict[str, Any]) -> Any:
+    cfg = get_default_config()
+    cfg.use_gpu = torch.cuda.is_available()
+    changes = {
+        "model__name": "osnet_x0_25",
+        "model__pretrained": False,
+        "data__root": str(root),
+        "data__save_dir": str(save_dir),
+        "data__height": 128,
+        "data__width": 64,
+        "data__transforms": ["random_flip", "random_crop"],
+        "data__workers": 0,
+        "sampler__train_sampler": "RandomIdentitySampler",
+        "loss__name": loss,
+        "loss__triplet__weight_x": 1.0,
+        "train__lr": 0.0015,
+        "train__batch_size": 64,
+        "train__max_epoch": epochs,
+        "train__lr_scheduler": "cosine",
+        "train__seed": seed,
+        "test__dist_metric": "cosine",
+        **options,
+    }
+    for key, value in changes.items():
+        *path, leaf = key.split("__")
+        node = cfg
+        for name in path:
+            node = node[name]
+        node[leaf] = value
+    return cfg
+
+
+def _draw_ranks(cfg: Any) -> None:
+    """Let Torchreid draw its pictures of ranked results with the trained model."""
+    cfg = cfg.clone()
+    cfg.model.load_weights = str(Path(cfg.data.save_dir, "model", "model-best.pth.tar"))
+    cfg.test.evaluate = cfg.test.visrank = True
+    train(cfg, argv=["demo"], quiet=True)
+
+
+def _draw_cmc(evaluations: dict[str, Evaluation], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    for loss, evaluation in evaluations.items():
+        ranks = range(1, min(20, len(evaluation.cmc)) + 1)
+        axes.plot(
+            ranks, 100 * evaluation.cmc[: len(ranks)], marker=".", label=f"{loss}, mAP {100 * evaluation.mAP:.1f} %"
+        )
+    axes.set(
+        xlabel="rank", ylabel="queries with a correct match (%)", title="CMC on the rendered set", ylim=(None, 101)
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def _show(evaluations: dict[str, Evaluation], directory: Path) -> None:
+    table = Table("loss", "mAP", "Rank-1", "Rank-5", "Rank-10")
+    for loss, evaluation in evaluations.items():
+        values = evaluation.row([1, 5, 10])
+        table.add_row(loss, *(f"{100 * values[name]:.1f}" for name in ("mAP", "rank1", "rank5", "rank10")))
+    console = Console()
+    console.print(table)
+    console.print(f"Ranked results: {directory / 'runs'}/LOSS/visrank_{TARGET}/", soft_wrap=True)
+    console.print(f"CMC curves:     {directory / 'cmc.png'}", soft_wrap=True)
+    console.print(CLOSING, soft_wrap=True)
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield progress

@@ -1,0 +1,239 @@
+"""The engines that train with DRSL: one training step each, everything else is Torchreid's."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.losses import DRSLoss, DRSLParts
+from drsl_plugin.losses.checks import Distance, Relaxation, Sort
+from drsl_plugin.torchreid.checkpoints import save_engine
+from drsl_plugin.torchreid.host import torchreid
+
+
+class ImageDRSLEngine(torchreid.engine.Engine):
+    r"""Train an image model with :math:`w L_{DRSL} + w_x L_{CE}`.
+
+    Args:
+        datamanager: a ``torchreid.data.ImageDataManager`` with ``train_sampler='RandomIdentitySampler'``.
+        model: built with ``loss='drsl'`` after :func:`~drsl_plugin.torchreid.register`, or with ``loss='triplet'``:
+            returns logits and features in training, either of them a tensor or a tuple of tensors.
+        optimizer: of ``torchreid.optim.build_optimizer``, or any other.
+        weight: weight of DRSL, 0 or above.
+        weight_x: weight of the cross-entropy, 0 or above.
+        distance: see :class:`~drsl_plugin.DRSLoss`, like the next four.
+        temperature: above 0.
+        relaxation: ``"sigmoid"`` or ``"linear"``.
+        sort: ``"angle"``, ``"order"`` or ``"none"``.
+        sort_weight: 0 or above.
+        scheduler: steps once an epoch; None keeps the learning rate.
+        use_gpu: use CUDA where there is one.
+        label_smooth: smooth the labels of the cross-entropy.
+
+    Raises:
+        ValueError: a setting outside its range, or both weights 0.
+
+    Example::
+
+        from drsl_plugin.torchreid import ImageDRSLEngine, register
+
+        register()
+        datamanager = torchreid.data.ImageDataManager(
+            root="reid-data", sources="market1501", batch_size_train=64, num_instances=4,
+            train_sampler="RandomIdentitySampler",
+        )
+        model = torchreid.models.build_model("osnet_x1_0", datamanager.num_train_pids, loss="drsl")
+        optimizer = torchreid.optim.build_optimizer(model, lr=0.0003)
+        scheduler = torchreid.optim.build_lr_scheduler(optimizer, stepsize=20)
+        engine = ImageDRSLEngine(datamanager, model, optimizer, scheduler=scheduler)
+        engine.run(max_epoch=60, save_dir="log/osnet_x1_0_drsl")
+    """
+
+    def __init__(
+        self,
+        datamanager: Any,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        weight: float = 1.0,
+        weight_x: float = 1.0,
+        distance: Distance = "cosine",
+        temperature: float = 0.05,
+        relaxation: Relaxation = "sigmoid",
+        sort: Sort = "angle",
+        sort_weight: float = 1.0,
+        scheduler: Any = None,
+        use_gpu: bool = True,
+        label_smooth: bool = True,
+    ) -> None:
+        """Check the weights and build the two criteria."""
+        super().__init__(datamanager, use_gpu)
+        check_weights(weight, weight_x)
+        self.model = model
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.register_model("model", model, optimizer, scheduler)
+        self.weight = weight
+        self.weight_x = weight_x
+        self.criterion = DRSLoss(distance, temperature, relaxation, sort, sort_weight)
+        self.criterion_x = torchreid.losses.CrossEntropyLoss(
+            num_classes=self.datamanager.num_train_pids, use_gpu=self.use_gpu, label_smooth=label_smooth
+        )
+
+    def forward_backward(self, data: dict[str, Any]) -> dict[str, float]:
+        """Take one training step.
+
+        Args:
+            data: a batch of the data manager.
+
+        Returns:
+            The values for the logs: ``loss_drsl``, its parts ``ranking``, ``sorting``, ``ap``, ``above_all``, and
+            ``loss_x`` and ``acc`` of the cross-entropy; a term of weight 0 is left out.
+
+        Raises:
+            DRSLError: a loss is not finite; the step is not taken.
+        """
+        images, pids = self.parse_data_for_train(data)
+        if self.use_gpu:
+            images, pids = images.cuda(), pids.cuda()
+        logits, features = self._forward(images)
+
+        terms: list[Tensor] = []
+        values: dict[str, Tensor] = {}
+        if self.weight > 0:
+            loss, parts = self._drsl(features, pids)
+            terms.append(self.weight * loss)
+            values.update(loss_drsl=loss.detach(), **parts._asdict())
+        if self.weight_x > 0:
+            loss_x = self.compute_loss(self.criterion_x, logits, pids)
+            terms.append(self.weight_x * loss_x)
+            values.update(loss_x=loss_x.detach(), acc=torchreid.metrics.accuracy(logits, pids)[0].reshape(()))
+        # One transfer for all values: each .item() would wait for the device.
+        summary = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
+        check_finite(self, summary)
+
+        self.optimizer.zero_grad()
+        torch.autograd.backward(torch.stack(terms).sum())
+        self.optimizer.step()
+        return summary
+
+    def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
+        """Write a checkpoint under Torchreid's names; see :func:`~drsl_plugin.torchreid.checkpoints.save_engine`."""
+        save_engine(self, epoch, save_dir, is_best=is_best, rank1=float(rank1))
+
+    def _forward(self, images: Tensor) -> tuple[Any, Any]:
+        outputs = self.model(images)
+        if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
+            raise DRSLError(
+                "the model returns no pair of logits and features: build it with loss='drsl' after "
+                "drsl_plugin.torchreid.register(), or with loss='triplet'"
+            )
+        return outputs[0], outputs[1]
+
+    def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
+        """Loss and parts, averaged over the features of a model that returns several."""
+        several = features if isinstance(features, (tuple, list)) else [features]
+        results = [self.criterion(each, pids, return_parts=True) for each in several]
+        loss = torch.stack([loss for loss, _ in results]).mean()
+        parts = DRSLParts(*(torch.stack(part).mean() for part in zip(*(p for _, p in results), strict=True)))
+        return loss, parts
+
+
+class VideoDRSLEngine(ImageDRSLEngine):
+    """Train a video model with DRSL: each frame is an instance of its tracklet's identity.
+
+    Args:
+        *args: as for :class:`ImageDRSLEngine`; the data manager is a ``torchreid.data.VideoDataManager``.
+        pooling_method: how the frames of a tracklet become one feature in evaluation, ``"avg"`` or ``"max"``.
+        **kwargs: as for :class:`ImageDRSLEngine`.
+
+    Raises:
+        ValueError: a setting outside its range.
+    """
+
+    def __init__(self, *args: Any, pooling_method: str = "avg", **kwargs: Any) -> None:
+        """Check and keep the pooling method."""
+        super().__init__(*args, **kwargs)
+        if pooling_method not in ("avg", "max"):
+            raise ValueError(f"pooling_method must be 'avg' or 'max', got {pooling_method!r}")
+        self.pooling_method = pooling_method
+
+    parse_data_for_train = torchreid.engine.VideoTripletEngine.parse_data_for_train
+    extract_features = torchreid.engine.VideoTripletEngine.extract_features
+
+
+def build_drsl_engine(
+    cfg: Any, datamanager: Any, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any
+) -> ImageDRSLEngine:
+    """Build the engine that a configuration with ``loss.name: drsl`` names.
+
+    Args:
+        cfg: a Torchreid configuration with :func:`~drsl_plugin.torchreid.add_drsl_config`'s node.
+        datamanager: of the type that ``cfg.data.type`` names.
+        model: returns logits and features in training.
+        optimizer: the optimizer.
+        scheduler: the learning-rate scheduler.
+
+    Returns:
+        :class:`ImageDRSLEngine`, or :class:`VideoDRSLEngine` where ``cfg.data.type`` is ``"video"``.
+
+    Raises:
+        DRSLError: a setting of ``loss.drsl`` is outside its range.
+    """
+    return drsl_engine_class(cfg)(datamanager, model, optimizer, scheduler=scheduler, **drsl_engine_kwargs(cfg))
+
+
+def drsl_engine_class(cfg: Any) -> type[ImageDRSLEngine]:
+    """Return the engine class of ``cfg.data.type``."""
+    return VideoDRSLEngine if cfg.data.type == "video" else ImageDRSLEngine
+
+
+def drsl_engine_kwargs(cfg: Any) -> dict[str, Any]:
+    """Return an engine's settings as the configuration has them.
+
+    Raises:
+        DRSLError: a setting of ``loss.drsl`` is outside its range.
+    """
+    node = dict(cfg.loss.drsl)
+    weights = {name: node.pop(name) for name in ("weight", "weight_x")}
+    try:
+        check_weights(**weights)
+        DRSLoss(**node)
+    except ValueError as error:
+        raise DRSLError(f"loss.drsl.{error}") from error
+    kwargs = {**weights, **node, "use_gpu": cfg.use_gpu, "label_smooth": cfg.loss.softmax.label_smooth}
+    if cfg.data.type == "video":
+        kwargs["pooling_method"] = cfg.video.pooling_method
+    return kwargs
+
+
+def check_weights(weight: float, weight_x: float) -> None:
+    """Check the weights of DRSL and cross-entropy.
+
+    Raises:
+        ValueError: a weight is negative or not finite, or both are 0.
+    """
+    for name, value in (("weight", weight), ("weight_x", weight_x)):
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} must be a finite number, 0 or above, got {value!r}")
+    if weight == 0 and weight_x == 0:
+        raise ValueError("weight and weight_x are both 0: nothing would be trained")
+
+
+def check_finite(engine: Any, summary: dict[str, float]) -> None:
+    """Stop where a loss is not finite.
+
+    Raises:
+        DRSLError: names the epoch, the step and the values.
+    """
+    if all(map(math.isfinite, summary.values())):
+        return
+    values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
+    step = getattr(engine, "batch_idx", 0) + 1
+    raise DRSLError(
+        f"epoch {engine.epoch + 1}, step {step}: NaN or infinity in the embeddings ({values}); "
+        "a lower train.lr, or a checkpoint from before, may help"
+    )

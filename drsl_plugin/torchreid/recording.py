@@ -1,0 +1,187 @@
+"""An engine that leaves a run folder: a checkpoint each epoch, the best kept, metrics and features on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from drsl_plugin.evaluation import evaluate_ranking
+from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine, set_random_state
+from drsl_plugin.torchreid.engines import check_finite
+from drsl_plugin.torchreid.host import torchreid
+
+
+class Evaluation(NamedTuple):
+    """What one evaluation of one target gave; fractions of 1."""
+
+    mAP: float  # noqa: N815
+    mINP: float  # noqa: N815
+    cmc: np.ndarray[Any, np.dtype[np.float64]]
+    """The share of queries with a correct match among the first k, k = 1, 2, …"""
+
+    def row(self, ranks: list[int]) -> dict[str, float]:
+        """Return the values under the names of ``metrics.jsonl``."""
+        return {"mAP": self.mAP, "mINP": self.mINP, **{f"rank{k}": float(self.cmc[k - 1]) for k in ranks}}
+
+
+class RunFacts(NamedTuple):
+    """What a run writes before it starts."""
+
+    config: str
+    """The resolved configuration, YAML."""
+    environment: dict[str, Any]
+    """Versions, device, seed, preset."""
+
+
+class RecordedRun(torchreid.engine.Engine):
+    """Mixed in before an engine's class by :func:`recorded`: records what the engine does, changes nothing in it."""
+
+    on_step: Callable[[int, int, int], None] | None = None
+    """Called after each training step with the epoch, the step in it and the number of steps in it, from 1."""
+    facts: RunFacts
+    """Written into the run folder when the run starts."""
+    resumed: dict[str, Any] | None = None
+    """The checkpoint that the run goes on from."""
+    checkpoints: list[Path]
+    """The last checkpoint of each model that this run wrote."""
+    evaluations: dict[str, Evaluation]
+    """The last evaluation of each target."""
+
+    def run(self, save_dir: str = "log", **kwargs: Any) -> None:
+        """Train and evaluate as Torchreid does, in the folder ``save_dir``."""
+        self.folder = RunFolder(save_dir)
+        self.evaluations = {}
+        self._ranks = kwargs.get("ranks", [1, 5, 10, 20])
+        self.checkpoints = []
+        self._best = -math.inf
+        self._step: int | None = None
+        if self.resumed is not None:
+            if Path(save_dir, "model", BEST).exists():
+                self._best = self.resumed.get("best_mAP", -math.inf)
+            if "random_state" in self.resumed:
+                set_random_state(self.resumed["random_state"])
+            self.resumed = None
+        if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
+            self.folder.start(*self.facts, epochs_done=kwargs.get("start_epoch", 0))
+        super().run(save_dir=save_dir, **kwargs)
+
+    def train(self, *args: Any, **kwargs: Any) -> None:
+        """Train one epoch and save its checkpoint, before any evaluation of it."""
+        self._empty_patch_pools()
+        super().train(*args, **kwargs)
+        self._save(self.epoch)
+
+    def forward_backward(self, data: dict[str, Any]) -> dict[str, float]:
+        """Take the engine's step and write its values to ``metrics.jsonl``."""
+        summary: dict[str, float] = super().forward_backward(data)
+        check_finite(self, summary)
+        self._step = self.epoch * self.num_batches + self.batch_idx + 1
+        self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=self.get_current_lr())
+        if self.on_step is not None:
+            self.on_step(self.epoch + 1, self.batch_idx + 1, self.num_batches)
+        return summary
+
+    def test(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate without moving the random states: how often a run evaluates must not change what it learns."""
+        with preserved_random_state():
+            return super().test(*args, **kwargs)
+
+    def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
+        """Save again with what the evaluation gave, and keep the best model by the first target's mAP."""
+        evaluation = self.evaluations[next(iter(self.test_loader))]
+        is_best = is_best or evaluation.mAP > self._best
+        self._best = max(self._best, evaluation.mAP)
+        self._save(epoch, is_best, rank1=float(rank1), mAP=evaluation.mAP)
+
+    def extract_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Extract as the engine does, and keep the features for the run folder."""
+        features: torch.Tensor = super().extract_features(images)
+        self._features.append(features.cpu())
+        return features
+
+    def _evaluate(self, dataset_name: str = "", **kwargs: Any) -> tuple[float, float]:
+        self._features: list[torch.Tensor] = []
+        with _recorded_ranking(max(self._ranks)) as recorded:
+            rank1, mean_ap = super()._evaluate(dataset_name=dataset_name, **kwargs)
+        distances, *labels = recorded["arguments"]
+        evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, recorded["cmc"])
+        self.evaluations[dataset_name] = evaluation
+        self.folder.save_features(dataset_name, self._arrays(dataset_name))
+        at = {"step": self._step, "epoch": self.epoch + 1} if self._step else {"step": None, "epoch": None}
+        self.folder.log(**at, target=dataset_name, **evaluation.row(self._ranks))
+        print(f"mINP: {evaluation.mINP:.1%}")
+        return float(rank1), float(mean_ap)
+
+    def _arrays(self, target: str) -> dict[str, Any]:
+        query, gallery = self.datamanager.fetch_test_loaders(target)
+        features = torch.cat(self._features).numpy()
+        arrays = {}
+        for name, items, part in (
+            ("query", query, features[: len(query)]),
+            ("gallery", gallery, features[len(query) :]),
+        ):
+            paths = [item[0] if isinstance(item[0], str) else item[0][0] for item in items]  # a tracklet's first frame
+            arrays[f"{name}_features"] = part
+            arrays[f"{name}_pids"] = np.array([item[1] for item in items])
+            arrays[f"{name}_camids"] = np.array([item[2] for item in items])
+            arrays[f"{name}_paths"] = np.array(paths)
+        return arrays
+
+    def _save(self, epoch: int, is_best: bool = False, **extra: float) -> None:
+        """Save, and remove the checkpoints that this run wrote before: the last and the best are kept."""
+        if math.isfinite(self._best):
+            extra["best_mAP"] = self._best
+        new = save_engine(self, epoch, self.folder.path, is_best, **extra)
+        for path in self.checkpoints:
+            if path not in new:
+                path.unlink(missing_ok=True)
+        self.checkpoints = new
+
+    def _empty_patch_pools(self) -> None:
+        """Start each epoch with empty pools of ``random_patch``, as loader workers do: a resumed run has no other."""
+        for transform in self.datamanager.transform_tr.transforms:
+            if hasattr(transform, "patchpool"):
+                transform.patchpool.clear()
+
+
+def recorded(engine_class: type) -> type:
+    """Return the engine's class with :class:`RecordedRun` mixed in."""
+    return type(engine_class.__name__, (RecordedRun, engine_class), {})
+
+
+@contextlib.contextmanager
+def _recorded_ranking(ranks: int) -> Iterator[dict[str, Any]]:
+    """Listen to Torchreid's evaluator, and keep it alive on small galleries and on numpy 1.24 to 1.26.
+
+    Causes, in Torchreid 0.2.5 (PyPI) and 1.4.0 (GitHub): the engine prints ``cmc[rank - 1]`` for ranks beyond a
+    gallery smaller than them, where the curve is too short (it stays at its last value); ``eval_cuhk03`` uses
+    ``np.bool``, which numpy had not from 1.24 to 1.26. To see them gone: ``test_small_gallery_needs_padding``,
+    ``test_cuhk03_np_bool``.
+    """
+    original = torchreid.metrics.evaluate_rank
+    had_bool = hasattr(np, "bool")
+    recorded: dict[str, Any] = {}
+
+    def evaluate_rank(*arguments: Any, **kwargs: Any) -> tuple[Any, float]:
+        cmc, mean_ap = original(*arguments, **kwargs)
+        cmc = np.asarray(cmc, dtype=np.float64)
+        cmc = np.pad(cmc, (0, max(0, ranks - len(cmc))), mode="edge")
+        recorded.update(arguments=arguments[:5], cmc=cmc)
+        return cmc, mean_ap
+
+    torchreid.metrics.evaluate_rank = evaluate_rank
+    if not had_bool:
+        np.bool = np.bool_  # type: ignore[misc, assignment, attr-defined, unused-ignore]
+    try:
+        yield recorded
+    finally:
+        torchreid.metrics.evaluate_rank = original
+        if not had_bool:
+            del np.bool  # type: ignore[misc, attr-defined, unused-ignore]

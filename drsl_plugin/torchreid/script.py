@@ -1,0 +1,159 @@
+"""Runs an unmodified copy of upstream's ``scripts/main.py`` with ``loss.name: drsl`` understood."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import runpy
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.run_folder import environment
+from drsl_plugin.torchreid.checkpoints import numpy_scalars_allowed
+from drsl_plugin.torchreid.checks import check_config
+from drsl_plugin.torchreid.config import add_drsl_config, dump
+from drsl_plugin.torchreid.engines import drsl_engine_class, drsl_engine_kwargs
+from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.recording import RunFacts, recorded
+from drsl_plugin.torchreid.register import register, unregister
+
+
+def run_script(script: Path, argv: Sequence[str]) -> None:
+    """Run a script as ``python SCRIPT ARGV…`` would, with DRSL known to Torchreid for that long.
+
+    Upstream's main builds a triplet engine for any loss that is not softmax; while the script runs, building one gives a
+    DRSL engine where the script's configuration says ``loss.name: drsl``. The configuration is the one that the
+    ``default_config.py`` beside the script makes, with ``loss.drsl`` added.
+
+    Args:
+        script: the script; its ``default_config.py`` lies beside it.
+        argv: its arguments.
+
+    Raises:
+        DRSLError: no ``default_config.py`` with ``get_default_config`` beside the script, or bad settings.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_as_main_program(script, argv))
+        stack.enter_context(_flat_modules())
+        configs = stack.enter_context(_drsl_in_default_config(script))
+        stack.enter_context(numpy_scalars_allowed())
+        register()
+        stack.callback(unregister)
+        stack.enter_context(_drsl_for_triplet(configs, argv))
+        runpy.run_path(str(script), run_name="__main__")
+
+
+@contextlib.contextmanager
+def _as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Arguments, import path and console as the script expects them, and the console safe from Torchreid's Logger."""
+    before = sys.argv, sys.path[:], sys.stdout
+    sys.argv = [str(script), *argv]
+    sys.path.insert(0, str(script.resolve().parent))
+    sys.stdout = _Unclosable(before[2])
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:], sys.stdout = before
+
+
+class _Unclosable(io.TextIOBase):
+    """A console that survives ``torchreid.utils.Logger``, which closes what it finds in ``sys.stdout`` when collected."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        written: int = self._stream.write(text)
+        return written
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return bool(self._stream.isatty())
+
+    def close(self) -> None:
+        self.flush()
+
+
+@contextlib.contextmanager
+def _flat_modules() -> Iterator[None]:
+    """Make ``from torchreid.utils import …`` work on the PyPI distribution, whose modules lie in ``torchreid.reid``.
+
+    Cause: torchreid 0.2.5 from PyPI; none on a GitHub checkout. To see it gone: ``test_pypi_has_no_torchreid_utils``.
+    """
+    nested = {name: module for name, module in sys.modules.items() if name.startswith("torchreid.reid.")}
+    added = {name.replace("torchreid.reid.", "torchreid.", 1): module for name, module in nested.items()}
+    added = {name: module for name, module in added.items() if name not in sys.modules}
+    sys.modules.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            sys.modules.pop(name, None)
+
+
+@contextlib.contextmanager
+def _drsl_in_default_config(script: Path) -> Iterator[list[Any]]:
+    """Add the DRSL node to the configuration that the script makes; yields the configurations made, last one last."""
+    before = sys.modules.pop("default_config", None)
+    try:
+        module = importlib.import_module("default_config")
+        original = module.get_default_config
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise DRSLError(
+            f"drsl run {script}: needs upstream's default_config.py with get_default_config beside it ({error})"
+        ) from error
+    made: list[Any] = []
+
+    def get_default_config() -> Any:
+        cfg = original()
+        if "drsl" not in cfg.loss:
+            add_drsl_config(cfg)
+        made.append(cfg)
+        return cfg
+
+    module.get_default_config = get_default_config  # type: ignore[attr-defined]
+    try:
+        yield made
+    finally:
+        sys.modules.pop("default_config", None)
+        if before is not None:
+            sys.modules["default_config"] = before
+
+
+@contextlib.contextmanager
+def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> Iterator[None]:
+    """Build a DRSL engine wherever the script builds a triplet engine for a configuration that says drsl."""
+    engines = torchreid.engine
+    names = ("ImageTripletEngine", "VideoTripletEngine")
+    originals = {name: getattr(engines, name) for name in names}
+    for name, original in originals.items():
+        setattr(engines, name, _triplet_or_drsl(original, configs, argv))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(engines, name, original)
+
+
+def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> type:
+    class TripletOrDRSL(triplet):
+        def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+            cfg = configs[-1] if configs else None
+            if cfg is None or cfg.loss.name != "drsl":
+                return super().__new__(cls)
+            check_config(cfg)
+            for name in ("margin", "weight_t", "weight_x", "label_smooth", "use_gpu", "pooling_method"):
+                kwargs.pop(name, None)
+            engine = recorded(drsl_engine_class(cfg))(*args[:3], **kwargs, **drsl_engine_kwargs(cfg))
+            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, torchreid=torchreid.__file__)
+            engine.facts = RunFacts(dump(cfg), facts)
+            return engine
+
+    TripletOrDRSL.__name__ = TripletOrDRSL.__qualname__ = triplet.__name__
+    return TripletOrDRSL

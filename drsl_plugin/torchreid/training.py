@@ -1,0 +1,177 @@
+"""One run of Torchreid from a configuration: data, model, optimizer, engine, as upstream's ``scripts/main.py`` does."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.run_folder import environment
+from drsl_plugin.torchreid import checkpoints
+from drsl_plugin.torchreid.checks import check_config, datasets
+from drsl_plugin.torchreid.config import dump
+from drsl_plugin.torchreid.engines import drsl_engine_class, drsl_engine_kwargs
+from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.kwargs import data_kwargs, engine_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
+from drsl_plugin.torchreid.log import RunLog
+from drsl_plugin.torchreid.pretrained import explained_download
+from drsl_plugin.torchreid.recording import Evaluation, RunFacts, recorded
+
+
+def train(
+    cfg: Any,
+    *,
+    preset: str | None = None,
+    argv: Sequence[str] = (),
+    quiet: bool = False,
+    on_step: Callable[[int, int, int], None] | None = None,
+) -> dict[str, Evaluation]:
+    """Train and evaluate, or evaluate only, as the configuration says; leaves the run folder ``cfg.data.save_dir``.
+
+    Everything is checked and loaded before the first file is written.
+
+    Args:
+        cfg: the configuration, merged.
+        preset: the name of the preset it came from, for ``environment.json``.
+        argv: the command's arguments, for ``environment.json``.
+        quiet: print to the run's log only.
+        on_step: called after each training step with the epoch, the step in it and the number of steps in it, from 1.
+
+    Returns:
+        The last evaluation of each target.
+
+    Raises:
+        DRSLError: bad input, or a loss that is not finite.
+    """
+    check_config(cfg)
+    torchreid.utils.set_random_seed(cfg.train.seed)
+    torch.backends.cudnn.benchmark = bool(cfg.use_gpu)
+    with RunLog(echo=not quiet) as log:
+        print(f"Show configuration\n{cfg}\n")
+        datamanager = _build_datamanager(cfg)
+        engine = _build_engine(cfg, datamanager)
+        engine.on_step = on_step
+        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, torchreid=torchreid.__file__)
+        engine.facts = RunFacts(dump(cfg), facts)
+        log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
+        with _naming_the_checkpoint(engine):
+            engine.run(**run_kwargs(cfg))
+        evaluations: dict[str, Evaluation] = engine.evaluations
+        return evaluations
+
+
+@contextlib.contextmanager
+def _naming_the_checkpoint(engine: Any) -> Iterator[None]:
+    """Say how to go on after an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        last = engine.checkpoints
+        raise KeyboardInterrupt(f"; to go on: model.resume {last[0]}" if last else "") from None
+
+
+def _build_datamanager(cfg: Any) -> Any:
+    manager = torchreid.data.ImageDataManager if cfg.data.type == "image" else torchreid.data.VideoDataManager
+    try:
+        datamanager = manager(**data_kwargs(cfg))
+    except RuntimeError as error:
+        raise DRSLError(f"--sources, --targets: {error} (--root is {cfg.data.root})") from error
+    except AssertionError:
+        _check_identities(cfg)
+        raise
+    if len(datamanager.train_loader) == 0 and not cfg.test.evaluate:
+        images = len(datamanager.train_loader.dataset)
+        raise DRSLError(
+            f"train.batch_size {cfg.train.batch_size}: no batch can be filled from {images} training images"
+        )
+    return datamanager
+
+
+def _check_identities(cfg: Any) -> None:
+    """Say that there are too few identities for a batch; Torchreid's sampler only asserts it."""
+    if cfg.sampler.train_sampler != "RandomIdentitySampler":
+        return
+    needed = cfg.train.batch_size // cfg.sampler.num_instances
+    options = data_kwargs(cfg)
+    names = options.pop("sources")
+    sets = (datasets(cfg)[n](**options, transform=lambda i: i, mode="train", verbose=False) for n in names)
+    found = sum(each.num_train_pids for each in sets)
+    if found < needed:
+        raise DRSLError(
+            f"train.batch_size {cfg.train.batch_size}: needs {needed} identities (sampler.num_instances "
+            f"{cfg.sampler.num_instances} images of each), and {', '.join(names)} has {found}; "
+            f"at most {found * cfg.sampler.num_instances} would do"
+        )
+
+
+def _build_engine(cfg: Any, datamanager: Any) -> Any:
+    print(f"Building model: {cfg.model.name}")
+    with explained_download(cfg):
+        model = torchreid.models.build_model(
+            name=cfg.model.name,
+            num_classes=datamanager.num_train_pids,
+            loss="softmax" if cfg.loss.name == "softmax" else "triplet",
+            pretrained=cfg.model.pretrained,
+            use_gpu=cfg.use_gpu,
+        )
+    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
+    print(f"Model complexity: params={parameters:,} flops={operations:,}")
+    if cfg.model.load_weights:
+        _load_weights(model, cfg.model.load_weights)
+    _check_open_layers(cfg, model)
+    if cfg.use_gpu:
+        model = nn.DataParallel(model).cuda()
+    optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))
+    scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
+    resumed = None
+    if cfg.model.resume:
+        resumed = checkpoints.resume(cfg.model.resume, model, optimizer, scheduler)
+        cfg.train.start_epoch = resumed["epoch"]
+        if resumed["epoch"] >= cfg.train.max_epoch:
+            raise DRSLError(
+                f"model.resume {cfg.model.resume}: has {resumed['epoch']} epochs behind it and train.max_epoch is "
+                f"{cfg.train.max_epoch}; a larger one trains on, test.evaluate True with model.load_weights "
+                "evaluates"
+            )
+    print(f"Building {cfg.loss.name}-engine for {cfg.data.type}-reid")
+    engine = recorded(_engine_class(cfg))(datamanager, model, optimizer, scheduler=scheduler, **_engine_kwargs(cfg))
+    engine.resumed = resumed
+    return engine
+
+
+def _engine_class(cfg: Any) -> type:
+    if cfg.loss.name == "drsl":
+        return drsl_engine_class(cfg)
+    name = f"{cfg.data.type.capitalize()}{cfg.loss.name.capitalize()}Engine"
+    engine_class: type = getattr(torchreid.engine, name)
+    return engine_class
+
+
+def _engine_kwargs(cfg: Any) -> dict[str, Any]:
+    return drsl_engine_kwargs(cfg) if cfg.loss.name == "drsl" else engine_kwargs(cfg)
+
+
+def _load_weights(model: nn.Module, path: str) -> None:
+    """Load weights as Torchreid does, leaving out layers of another shape; none that fits is an error here."""
+    weights = checkpoints.load(path, "model.load_weights")
+    weights = weights.get("state_dict", weights)
+    own = model.state_dict()
+    found = {key.removeprefix("module."): getattr(value, "shape", None) for key, value in weights.items()}
+    if not any(key in own and own[key].shape == shape for key, shape in found.items()):
+        raise DRSLError(f"model.load_weights {path}: no layer fits {type(model).__name__}; weights of another model")
+    with checkpoints.numpy_scalars_allowed():
+        torchreid.utils.load_pretrained_weights(model, path)
+
+
+def _check_open_layers(cfg: Any, model: nn.Module) -> None:
+    if cfg.train.fixbase_epoch < 1:
+        return
+    for layer in cfg.train.open_layers:
+        if not hasattr(model, layer):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise DRSLError(f"train.open_layers {layer}: {cfg.model.name} has no such layer; it has {known}")
