@@ -41,7 +41,7 @@ def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (DRSLError, ImportError, PermissionError, NotADirectoryError, FileExistsError) as error:
             if isinstance(error, ImportError) and "pip install" not in str(error):
                 raise
-            print(f"drsl: error: {error}", file=sys.stderr)
+            print(f"drsl: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as error:
             print(f"drsl: interrupted{error or ''}", file=sys.stderr)

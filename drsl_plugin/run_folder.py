@@ -11,11 +11,14 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 
-PACKAGES = ("drsl-plugin", "torch", "torchvision", "torchreid", "fastreid", "numpy", "pillow", "opencv-python")
+from drsl_plugin import __version__
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "opencv-python")
 
 
 class RunFolder:
@@ -90,16 +93,16 @@ class RunFolder:
         os.replace(unfinished, self.path / name)
 
 
-def environment(*, seed: int, preset: str | None, argv: Sequence[str], **more: Any) -> dict[str, Any]:
+def environment(*, seed: int, preset: str | None, argv: Sequence[str], toolbox: ModuleType) -> dict[str, Any]:
     """Describe what a run ran on: versions, device, seed, preset.
 
     Args:
         seed: the run's seed.
         preset: the preset's name, or None.
         argv: the command's arguments.
-        **more: what else the toolbox has to say.
+        toolbox: the toolbox's module; its place tells a PyPI distribution from a checkout.
     """
-    versions = {}
+    versions = {"drsl-plugin": __version__, toolbox.__name__: toolbox.__version__}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
@@ -114,5 +117,5 @@ def environment(*, seed: int, preset: str | None, argv: Sequence[str], **more: A
         "seed": seed,
         "preset": preset,
         "argv": list(argv),
-        **more,
+        "toolbox": toolbox.__file__,
     }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from drsl_plugin.errors import DRSLError, nearest
-from drsl_plugin.torchreid.config import known_keys
+from drsl_plugin.torchreid.config import settings
 from drsl_plugin.torchreid.engines import drsl_engine_kwargs
 from drsl_plugin.torchreid.host import registry, torchreid
 
 LOSSES = ("softmax", "triplet", "drsl")
 TRANSFORMS = ("random_flip", "random_crop", "random_patch", "color_jitter", "random_erase")
+AT_LEAST = {
+    **dict.fromkeys(("data.height", "data.width", "data.k_tfm", "video.seq_len"), 1),
+    **dict.fromkeys(("sampler.num_instances", "train.batch_size", "train.max_epoch", "train.print_freq"), 1),
+    **dict.fromkeys(("train.stepsize", "test.batch_size", "test.ranks", "test.visrank_topk"), 1),
+    **dict.fromkeys(("data.workers", "train.fixbase_epoch", "train.start_epoch", "train.seed"), 0),
+    **dict.fromkeys(("train.lr", "train.weight_decay", "loss.triplet.weight_t", "loss.triplet.weight_x"), 0),
+}
 WHERE_TO_GET = {
     "market1501": "unpack Market-1501-v15.09.15.zip, from its authors, there; "
     "`drsl demo --data-only ROOT` renders a small stand-in",
@@ -32,7 +40,9 @@ def check_config(cfg: Any) -> None:
     Raises:
         DRSLError: names the setting, what it got and what would do.
     """
+    _check_swallowed(cfg)
     _check_choices(cfg)
+    _check_ranges(cfg)
     _check_transforms(cfg)
     _check_datasets(cfg)
     if cfg.loss.name == "drsl":
@@ -45,11 +55,29 @@ def check_config(cfg: Any) -> None:
             raise DRSLError(f"{key} {path}: no such file")
     if cfg.test.visrank and not cfg.test.evaluate:
         raise DRSLError("test.visrank True: pictures are made by an evaluation; set test.evaluate True as well")
+    _check_save_dir(cfg)
 
 
 def datasets(cfg: Any) -> dict[str, Any]:
     """Return Torchreid's data sets of ``cfg.data.type``, by name."""
     return registry(torchreid.data.datasets, f"__{cfg.data.type}_datasets")
+
+
+def _check_swallowed(cfg: Any) -> None:
+    """Find an option with several values that took the ``key value`` pairs behind it for its own."""
+    known = settings(cfg)
+    for option, words in (
+        ("--transforms", cfg.data.transforms),
+        ("--sources", cfg.data.sources),
+        ("--targets", cfg.data.targets),
+    ):
+        key = next((word for word in words if word in known), None)
+        if key is not None:
+            values, rest = words[: words.index(key)], words[words.index(key) :]
+            raise DRSLError(
+                f"{' '.join((option, *values, key))}: takes every word behind it, {key} too; put `key value` options "
+                f"behind another option, as in `{' '.join((option, *values, '--root DIR', *rest))}`"
+            )
 
 
 def _check_choices(cfg: Any) -> None:
@@ -70,21 +98,25 @@ def _check_choices(cfg: Any) -> None:
             raise DRSLError(f"{key} {value}: unknown{offered}")
 
 
+def _check_ranges(cfg: Any) -> None:
+    for key, value in settings(cfg).items():
+        least = AT_LEAST.get(key)
+        numbers = value if isinstance(value, list) else [value]
+        if least is not None and not all(number >= least for number in numbers):
+            raise DRSLError(f"{key} {value}: must be {least} or above")
+
+
 def _check_transforms(cfg: Any) -> None:
     for name in cfg.data.transforms:
-        if name.lower() in TRANSFORMS:
-            continue
-        problem = f"data.transforms {name}: unknown; Torchreid knows {', '.join(TRANSFORMS)}"
-        if name in known_keys(cfg):
-            problem = _swallowed("--transforms", cfg.data.transforms, name)
-        raise DRSLError(problem)
+        if name.lower() not in TRANSFORMS:
+            raise DRSLError(f"data.transforms {name}: unknown; Torchreid knows {', '.join(TRANSFORMS)}")
 
 
 def _check_datasets(cfg: Any) -> None:
     for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
+        if not names:
+            raise DRSLError(f"{option} []: names no data set (known: {', '.join(sorted(datasets(cfg)))})")
         for name in names:
-            if name in known_keys(cfg):
-                raise DRSLError(_swallowed(option, names, name))
             if name not in datasets(cfg):
                 raise DRSLError(
                     f"{option} {name}: no {cfg.data.type} data set of this name{nearest(name, datasets(cfg))} "
@@ -98,21 +130,8 @@ def _check_datasets(cfg: Any) -> None:
                 raise DRSLError(f"{option} {name}: not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
 
 
-def _swallowed(option: str, values: list[str], key: str) -> str:
-    """Explain that an option with several values took the ``key value`` pairs behind it for its own."""
-    meant = values[: values.index(key)]
-    rest = values[values.index(key) :]
-    return (
-        f"{option} {' '.join(values)}: takes every word behind it, {key} too; put `key value` options behind another "
-        f"option, as in `{option} {' '.join(meant)} --root DIR {' '.join(rest)}`"
-    )
-
-
 def _check_batch(cfg: Any) -> None:
     batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
-    for key, value in (("train.batch_size", batch), ("sampler.num_instances", instances)):
-        if value < 1:
-            raise DRSLError(f"{key} {value}: must be 1 or above")
     if cfg.sampler.train_sampler == "RandomIdentitySampler" and batch % instances:
         fitting = max(batch - batch % instances, instances)
         raise DRSLError(
@@ -126,6 +145,8 @@ def _check_loss(cfg: Any) -> None:
         _check_positives(cfg)
         _check_fixbase(cfg, "loss.drsl.weight_x", cfg.loss.drsl.weight_x)
     elif cfg.loss.name == "triplet":
+        if cfg.loss.triplet.weight_t == cfg.loss.triplet.weight_x == 0:
+            raise DRSLError("loss.triplet.weight_t 0, loss.triplet.weight_x 0: nothing would be trained; raise one")
         _check_fixbase(cfg, "loss.triplet.weight_x", cfg.loss.triplet.weight_x)
 
 
@@ -151,3 +172,12 @@ def _check_fixbase(cfg: Any, key: str, weight: float) -> None:
             f"train.fixbase_epoch {cfg.train.fixbase_epoch}: with {key} 0 the classifier gets no gradient, so there is "
             "nothing to train while the base is fixed; use 0"
         )
+
+
+def _check_save_dir(cfg: Any) -> None:
+    path = Path(cfg.data.save_dir).absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir():
+        raise DRSLError(f"data.save_dir {cfg.data.save_dir}: {there} is a file; give a folder, or one yet to be made")
+    if not os.access(there, os.W_OK):
+        raise DRSLError(f"data.save_dir {cfg.data.save_dir}: {there} cannot be written to; give another folder")

@@ -141,15 +141,18 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
     Raises:
         DRSLError: a key without its value, an unknown key, or a value of another type.
     """
+    pairs = list(zip(options[::2], options[1::2], strict=False))
     if len(options) % 2:
-        raise DRSLError(f"options come in pairs, `key value`: {options[-1]!r} has no value")
-    for key, value in zip(options[::2], options[1::2], strict=True):
+        known = settings(cfg)
+        alone = next((key for key, value in pairs if key not in known or value in known), options[-1])
+        raise DRSLError(f"options come in pairs, `key value`: {alone!r} stands alone")
+    for key, value in pairs:
         _set(cfg, key, value, "")
 
 
-def known_keys(cfg: CfgNode) -> list[str]:
-    """List every key that can be set, dotted."""
-    return [key for key, _ in _leaves(cfg)]
+def settings(cfg: CfgNode) -> dict[str, Any]:
+    """Return every key that can be set, dotted, and its value."""
+    return dict(_leaves(cfg))
 
 
 def dump(cfg: CfgNode) -> str:
@@ -177,22 +180,31 @@ def _set(cfg: CfgNode, key: str, value: Any, where: str) -> None:
     for name in path:
         node = node.get(name) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or leaf not in node or isinstance(node[leaf], CfgNode):
-        raise DRSLError(f"{where}unknown key {key}{nearest(key, known_keys(cfg))}")
+        raise DRSLError(f"{where}unknown key {key}{nearest(key, settings(cfg))}")
     try:
         node[leaf] = _coerce(node[leaf], value)
     except TypeError:
         default = node[leaf]
-        raise DRSLError(f"{where}{key} takes a {type(default).__name__} like {default!r}, got {value!r}") from None
+        kind = type(default).__name__
+        raise DRSLError(f"{where}{key} takes a value of type {kind}, like {default!r}; got {value!r}") from None
 
 
 def _coerce(default: Any, value: Any) -> Any:
-    """Bring a value to its key's type: text is read as a Python literal first, an int will do for a float."""
+    """Bring a value to its key's type: text is read as a Python literal first, an int will do for a float.
+
+    A list's elements are brought to the type of the default's; one element will do for a list. Only lists of text can
+    be empty.
+    """
     if isinstance(default, str):
         return value if isinstance(value, str) else str(value)
     if isinstance(value, str):
         value = _literal(value)
     if isinstance(default, list):
-        return list(value) if isinstance(value, (list, tuple)) else [value]
+        values = value if isinstance(value, (list, tuple)) else [value]
+        element = default[0] if default else ""
+        if not values and not isinstance(element, str):
+            raise TypeError
+        return [_coerce(element, each) for each in values]
     if isinstance(default, float) and type(value) is int:
         return float(value)
     if type(value) is not type(default):

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gdown
 import torch
+from torch.utils import model_zoo
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.torchreid.host import registry, torchreid
 
 
 @contextlib.contextmanager
@@ -25,28 +25,40 @@ def explained_download(cfg: Any) -> Iterator[None]:
     if not cfg.model.pretrained:
         yield
         return
+    with _noted_downloads() as downloads:
+        try:
+            yield
+        except Exception as error:  # urllib, gdown, torch and the file system each raise their own
+            what = f"model.pretrained True: the ImageNet weights of {cfg.model.name} cannot be"
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+            if not downloads:
+                raise DRSLError(
+                    f"{what} loaded ({reason}); delete the file that Torchreid keeps of them, or set model.pretrained "
+                    "False"
+                ) from error
+            url, path = downloads[-1]
+            raise DRSLError(
+                f"{what} fetched ({reason}); put the file (from {url}) at {path}, or set model.pretrained False"
+            ) from error
+
+
+@contextlib.contextmanager
+def _noted_downloads() -> Iterator[list[tuple[str, Path]]]:
+    """Note what Torchreid fetches, and to where; it has no table of this that all its models share."""
+    downloads: list[tuple[str, Path]] = []
+    zoo: Any = model_zoo  # typed as not exporting what it is for
+    originals = gdown.download, zoo.load_url
+
+    def download(url: str, output: str, **kwargs: Any) -> Any:
+        downloads.append((url, Path(output)))
+        return originals[0](url, output, **kwargs)
+
+    def load_url(url: str, **kwargs: Any) -> Any:
+        downloads.append((url, Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])))
+        return originals[1](url, **kwargs)
+
+    gdown.download, zoo.load_url = download, load_url
     try:
-        yield
-    except Exception as error:  # urllib, gdown, torch and the file system each raise their own
-        path, url = _weights_of(cfg.model.name)
-        source = f" (from {url})" if url else ""
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise DRSLError(
-            f"model.pretrained True: the ImageNet weights of {cfg.model.name} cannot be fetched ({reason}); put the "
-            f"file{source} at {path}, or set model.pretrained False"
-        ) from error
-
-
-def _weights_of(name: str) -> tuple[Path, str | None]:
-    """Where Torchreid looks for a model's weights, and where it would fetch them."""
-    module = sys.modules[registry(torchreid.models, "__model_factory")[name].__module__]
-    drive = getattr(module, "pretrained_urls", {})
-    if name in drive:
-        home = os.getenv("TORCH_HOME", os.path.join(os.getenv("XDG_CACHE_HOME", "~/.cache"), "torch"))
-        return Path(home).expanduser() / "checkpoints" / f"{name}_imagenet.pth", drive[name]
-    folder = Path(torch.hub.get_dir(), "checkpoints")
-    urls = getattr(module, "model_urls", {})
-    for key in (name, name.removesuffix("_fc512"), "resnet50"):  # PCB, ResNet-mid and -IBN start from ResNet-50's
-        if key in urls:
-            return folder / urls[key].rsplit("/", 1)[-1], urls[key]
-    return folder, None
+        yield downloads
+    finally:
+        gdown.download, zoo.load_url = originals

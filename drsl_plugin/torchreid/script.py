@@ -25,8 +25,8 @@ from drsl_plugin.torchreid.register import register, unregister
 def run_script(script: Path, argv: Sequence[str]) -> None:
     """Run a script as ``python SCRIPT ARGV…`` would, with DRSL known to Torchreid for that long.
 
-    Upstream's main builds a triplet engine for any loss that is not softmax; while the script runs, building one gives a
-    DRSL engine where the script's configuration says ``loss.name: drsl``. The configuration is the one that the
+    Upstream's main builds a triplet engine for any loss that is not softmax; while the script runs, building one gives
+    a DRSL engine where the script's configuration says ``loss.name: drsl``. The configuration is the one that the
     ``default_config.py`` beside the script makes, with ``loss.drsl`` added.
 
     Args:
@@ -61,7 +61,7 @@ def _as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
 
 class _Unclosable(io.TextIOBase):
-    """A console that survives ``torchreid.utils.Logger``, which closes what it finds in ``sys.stdout`` when collected."""
+    """A console that survives ``torchreid.utils.Logger``, which closes the ``sys.stdout`` it found when collected."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -151,7 +151,7 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
             for name in ("margin", "weight_t", "weight_x", "label_smooth", "use_gpu", "pooling_method"):
                 kwargs.pop(name, None)
             engine = recorded(drsl_engine_class(cfg))(*args[:3], **kwargs, **drsl_engine_kwargs(cfg))
-            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, torchreid=torchreid.__file__)
+            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, toolbox=torchreid)
             engine.facts = RunFacts(dump(cfg), facts)
             return engine
 

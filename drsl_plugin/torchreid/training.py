@@ -56,7 +56,7 @@ def train(
         datamanager = _build_datamanager(cfg)
         engine = _build_engine(cfg, datamanager)
         engine.on_step = on_step
-        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, torchreid=torchreid.__file__)
+        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid)
         engine.facts = RunFacts(dump(cfg), facts)
         log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
         with _naming_the_checkpoint(engine):
