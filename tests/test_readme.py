@@ -1,0 +1,47 @@
+"""What the README prints is true: its code runs, its tables are those of the package."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from drsl_plugin.presets import preset_names
+from drsl_plugin.torchreid import get_default_config
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_loss_alone_runs_without_a_toolbox() -> None:
+    code = re.search(r"<!-- the loss alone -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert code is not None
+    blocked = "import sys; sys.modules.update(torchreid=None, fastreid=None, yacs=None, cv2=None)\n"
+    done = subprocess.run([sys.executable, "-c", blocked + code.group(1)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("tensor(")
+
+
+def test_the_table_of_settings_has_the_keys_and_defaults() -> None:
+    rows = dict(re.findall(r"^\| `loss\.drsl\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
+    assert rows == {key: str(value) for key, value in get_default_config().loss.drsl.items()}
+
+
+def test_presets_that_the_readme_names_exist() -> None:
+    named = set(re.findall(r"torchreid/[\w]+_\d+x\d+_\w+", README))
+    assert named
+    assert named <= set(preset_names())
+
+
+@pytest.mark.parametrize("name", re.findall(r"\]\(((?!http|#)[^)]+)\)", README))
+def test_links_lead_somewhere(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
+def test_make_has_the_readmes_targets() -> None:
+    targets = re.findall(r"^make (\w+)", README, re.MULTILINE)
+    assert targets == ["demo", "test"]
+    assert all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
