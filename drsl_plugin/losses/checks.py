@@ -63,7 +63,7 @@ def _check_pair(name: str, embeddings: Tensor, labels_name: str, labels: Tensor)
         raise TypeError(f"{name} must be a floating-point tensor, got {embeddings.dtype}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise TypeError(f"{labels_name} must be an integer tensor, got {labels.dtype}")
-    if embeddings.dim() != 2:
+    if embeddings.dim() != 2 or embeddings.shape[1] == 0:
         raise ValueError(f"{name} must have shape (samples, dimensions), got {tuple(embeddings.shape)}")
     if labels.shape != embeddings.shape[:1]:
         raise ValueError(

@@ -168,7 +168,7 @@ def drsl_loss(
         quality = (1 + cosines.gather(1, positives)) / 2
         sorting = _sorting_error(among_positives, positive_rank, quality, sort)
 
-        weights = _query_weights(is_real)
+        weights = _query_weights(is_real.to(scores.dtype))
         ranking_mean, sorting_mean = (weights * ranking).sum(), (weights * sorting).sum()
         loss = ranking_mean + sort_weight * sorting_mean
         if not return_parts:
@@ -190,7 +190,7 @@ def _gather(
     """Queries, references, and the (N, R) masks of the query itself and of its positives."""
     dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
     queries = references = embeddings.to(dtype)
-    labels = all_labels = labels.to(queries.device)
+    labels = all_labels = labels.to(queries.device, torch.int64)
     if ref_embeddings is not None and ref_labels is not None:
         references = torch.cat([queries, ref_embeddings.to(queries)])
         all_labels = torch.cat([labels, ref_labels.to(labels)])

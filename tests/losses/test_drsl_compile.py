@@ -7,7 +7,7 @@ from cases import SETTINGS, Batch, assert_near, leaves, name, uneven, value_and_
 from drsl_plugin import DRSLoss, drsl_loss
 
 # The first torch that compiles the loss in one piece, as far as it has been tried.
-COMPILES_FROM = (2, 14)
+COMPILES_FROM = (2, 10)
 VERSION = tuple(int(part) for part in torch.__version__.split(".")[:2])
 
 pytestmark = pytest.mark.skipif(
@@ -41,10 +41,10 @@ def assert_compiled_is_eager(compiled, batch, **settings):
         assert_near(leaf.grad, gradient)
 
 
-# Every value of every setting, not all twelve together: a compilation takes a second.
-@pytest.mark.parametrize("refs", [False, True], ids=["batch", "refs"])
+# Every value of every setting, not all of them together: a compilation takes seconds.
 @pytest.mark.parametrize("settings", [SETTINGS[i] for i in (0, 4, 7, 11)], ids=name)
-def test_compiles_as_one_graph(settings, refs):
+def test_compiles_as_one_graph(settings):
+    refs = settings["sort"] == "order"
     compiled = torch.compile(DRSLoss(**settings), fullgraph=True, backend="aot_eager")
     for batch in compositions(refs):
         assert_compiled_is_eager(compiled, batch, **settings)
