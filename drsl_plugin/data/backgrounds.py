@@ -111,5 +111,7 @@ def draw_place(kind: int, rng: np.random.Generator) -> Image:
     _PLACES[kind](place, rng, int(rng.uniform(0.48, 0.66) * PLACE_HEIGHT))
     stains = cv2.resize(rng.uniform(0.85, 1.1, (12, 16)), (PLACE_WIDTH, PLACE_HEIGHT), interpolation=cv2.INTER_CUBIC)
     stained = np.clip(place * stains[..., None], 0, 255).astype(np.uint8)
-    softened: Image = cv2.GaussianBlur(stained, (0, 0), 3.0)
-    return softened
+    softened: Image = cv2.GaussianBlur(stained, (0, 0), 4.0)
+    # Muted, so that a network trained for two minutes finds the person before it finds the place.
+    muted: Image = cv2.addWeighted(softened, 0.4, np.full_like(softened, 140), 0.6, 0.0)
+    return muted

@@ -14,12 +14,12 @@ from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, HEIGHT, WIDTH, 
 from drsl_plugin.data.seeding import Stream, generator
 
 _CASTS = (
-    (1.14, 1.0, 0.86), (0.86, 0.98, 1.14), (0.95, 1.09, 0.95), (1.07, 0.91, 1.06), (1.0, 1.0, 1.0),
-    (1.08, 1.05, 0.92),
+    (1.07, 1.0, 0.93), (0.93, 0.99, 1.07), (0.97, 1.05, 0.97), (1.04, 0.95, 1.04), (1.0, 1.0, 1.0),
+    (1.04, 1.03, 0.95),
 )  # fmt: skip
 """Gains of blue, green and red: cold, warm, greenish, purplish, neutral and cyan."""
 
-_GAMMAS = (0.85, 1.2, 1.0, 0.92, 1.28, 1.1)
+_GAMMAS = (0.9, 1.12, 1.0, 0.95, 1.18, 1.06)
 """Below 1 brightens the shadows, above 1 darkens them."""
 
 
@@ -78,13 +78,13 @@ def camera(seed: int, number: int) -> Camera:
     # Dealt from lists in random order: no two cameras of a set share their place, cast or gamma.
     place, cast, gamma = (int(order.permutation(PLACE_COUNT)[number - 1]) for _ in range(3))
     rng = generator(seed, Stream.CAMERA, number)
-    blue, green, red = (float(gain * rng.uniform(0.96, 1.04)) for gain in _CASTS[cast])
+    blue, green, red = (float(gain * rng.uniform(0.98, 1.02)) for gain in _CASTS[cast])
     return Camera(
         place=draw_place(place, rng),
         tilt=float(rng.uniform(0.0, 0.3)),
         cast=(blue, green, red),
         gamma=_GAMMAS[gamma],
-        blur=float(rng.uniform(0.35, 0.8)),
-        noise=float(rng.uniform(2.0, 7.0)),
+        blur=float(rng.uniform(0.35, 0.65)),
+        noise=float(rng.uniform(1.5, 4.5)),
         quality=int(rng.integers(70, 95)),
     )

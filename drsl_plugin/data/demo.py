@@ -13,7 +13,7 @@ from drsl_plugin.data.settings import DemoSettings
 from drsl_plugin.errors import DRSLError
 
 IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
-"""A set that OSNet x0.25 learns from scratch on two CPU cores in about two minutes."""
+"""A set small enough for OSNet x0.25 to learn from scratch on two CPU cores in a few minutes (20 epochs, 240 steps)."""
 
 _MARKET = "Market-1501-v15.09.15"
 _TORCHREID_FOLDER = "market1501"

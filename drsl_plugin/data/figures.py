@@ -8,14 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from drsl_plugin.data.accessories import draw_bag, draw_straps
-from drsl_plugin.data.canvas import Canvas, Paint, Points, capsule, ellipse
+from drsl_plugin.data.bodies import segment, silhouette, trunk
+from drsl_plugin.data.canvas import Canvas, Paint, ellipse
 from drsl_plugin.data.fabrics import fabric
 from drsl_plugin.data.heads import draw_head, draw_long_hair
-from drsl_plugin.data.looks import Build, Look, Top
-from drsl_plugin.data.poses import SIDES, Joint, Limb, Pose, Side, View
-
-Ring = tuple[float, float, float, float]
-"""A section of the trunk: down, lateral half axis, forward half axis, how far forward its centre lies."""
+from drsl_plugin.data.looks import Look, Top
+from drsl_plugin.data.poses import SIDES, Limb, Pose, Side, View
 
 _FAR_SHADE = 0.8
 """Brightness of the arm and leg turned away from the camera."""
@@ -37,51 +35,13 @@ _COAT_OPENING = ((-0.03, 0.17), (0.03, 0.17), (0.012, 0.45), (0.03, 0.68), (-0.0
 """Corners of what shows between an open coat's sides: lateral and down."""
 
 
-def silhouette(view: View, rings: Sequence[Ring]) -> Points:
-    """Return the outline of elliptic sections stacked from top to bottom."""
-    left, right = [], []
-    for down, lateral, forward, centre in rings:
-        middle = view.point(0.0, down, centre)
-        scale = view.height * (1.0 + view.tilt * (0.5 - down))
-        reach = np.array([scale * view.half_width(lateral, forward), 0.0])
-        left.append(middle - reach)
-        right.append(middle + reach)
-    return np.array(left + right[::-1])
-
-
-def _trunk(build: Build, hem: float, flare: float) -> list[Ring]:
-    """Return the rings of a garment from the neck to ``hem``, ``flare`` wider at the hem than the hips."""
-    girth, shoulders, hips = build.girth, build.shoulders, build.hips
-    hip = 0.085 * hips * girth**0.5
-    rings = [
-        (0.158, 0.03, 0.03, -0.005),
-        (0.175, 0.075 * shoulders, 0.05, -0.005),
-        (0.195, 0.112 * shoulders, 0.058 * girth, 0.0),
-        (0.3, 0.1 * (shoulders + girth) / 2, 0.07 * girth, 0.008),
-        (0.4, 0.085 * girth, 0.066 * girth**1.3, 0.012 * girth),
-        (0.5, hip, 0.076 * girth, 0.0),
-    ]
-    return [ring for ring in rings if ring[0] < hem] + [(hem, hip + flare, 0.072 * girth + flare, 0.0)]
-
-
-def _segment(view: View, start: Joint, end: Joint, start_radius: float, end_radius: float) -> Points:
-    """Return the outline of one half of a limb; the radii are in body units."""
-    sizes = [
-        radius * view.height * (1.0 + view.tilt * (0.5 - joint[1]))
-        for joint, radius in ((start, start_radius), (end, end_radius))
-    ]
-    return capsule(view.point(*start), view.point(*end), sizes[0], sizes[1])
-
-
 def _draw_leg(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, shade: float) -> None:
     lateral, down, forward = limb.lower
-    shoe = _segment(
-        view, (lateral, down + 0.022, forward - 0.01), (lateral, down + 0.025, forward + 0.06), 0.024, 0.018
-    )
+    shoe = segment(view, (lateral, down + 0.022, forward - 0.01), (lateral, down + 0.025, forward + 0.06), 0.024, 0.018)
     girth, loose = look.build.girth, 0.008 if look.bottom == "trousers" else 0.0
-    shin = _segment(view, limb.middle, limb.lower, 0.038 * girth + loose, 0.022 + loose)
+    shin = segment(view, limb.middle, limb.lower, 0.038 * girth + loose, 0.022 + loose)
     loose = 0.0 if look.bottom == "skirt" else 0.008
-    thigh = _segment(view, limb.upper, limb.middle, 0.054 * girth + loose, 0.038 * girth + loose)
+    thigh = segment(view, limb.upper, limb.middle, 0.054 * girth + loose, 0.038 * girth + loose)
     canvas.paint([shoe], Paint(look.shoes), shade)
     if look.bottom == "trousers":
         canvas.paint([shin, thigh], cloth, shade)
@@ -98,17 +58,17 @@ def _draw_legs(canvas: Canvas, view: View, look: Look, pose: Pose, cloth: Paint)
     for side, shade in zip(sides, (_FAR_SHADE, 1.0), strict=True):
         _draw_leg(canvas, view, look, pose.leg(side, hip), cloth, shade)
     if look.bottom == "skirt":
-        canvas.paint([silhouette(view, _trunk(look.build, 0.7, 0.035)[4:])], cloth)
+        canvas.paint([silhouette(view, trunk(look.build, 0.7, 0.035)[4:])], cloth)
     else:
         # No edge here: hips and thighs are one piece.
-        canvas.fill(silhouette(view, _trunk(look.build, 0.53, -0.004)[4:]), cloth)
+        canvas.fill(silhouette(view, trunk(look.build, 0.53, -0.004)[4:]), cloth)
 
 
 def _draw_top(canvas: Canvas, view: View, look: Look, cloth: Paint) -> None:
     hem, flare = _HEMS[look.top]
-    neck = _segment(view, (0.0, 0.13, 0.0), (0.0, 0.175, 0.0), 0.03, 0.036)
+    neck = segment(view, (0.0, 0.13, 0.0), (0.0, 0.175, 0.0), 0.03, 0.036)
     canvas.paint([neck], Paint(look.skin), 0.9)
-    canvas.paint([silhouette(view, _trunk(look.build, hem, flare))], cloth)
+    canvas.paint([silhouette(view, trunk(look.build, hem, flare))], cloth)
     if look.top == "coat" and np.cos(view.yaw) > 0.2:
         opening = [view.point(lateral, down, 0.07) for lateral, down in _COAT_OPENING]
         canvas.paint([np.array(opening)], Paint(look.bottom_accent))
@@ -117,8 +77,8 @@ def _draw_top(canvas: Canvas, view: View, look: Look, cloth: Paint) -> None:
 def _draw_arm(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, shade: float) -> None:
     girth, loose = look.build.girth**0.5, _SLEEVES[look.top]
     skin = Paint(look.skin)
-    upper = _segment(view, limb.upper, limb.middle, 0.03 * girth + loose, 0.027 * girth + loose)
-    forearm = _segment(view, limb.middle, limb.lower, 0.025 * girth + loose, 0.018 + loose)
+    upper = segment(view, limb.upper, limb.middle, 0.03 * girth + loose, 0.027 * girth + loose)
+    forearm = segment(view, limb.middle, limb.lower, 0.025 * girth + loose, 0.018 + loose)
     hand = ellipse(view.point(*limb.lower), 0.02 * view.height, 0.025 * view.height)
     if look.top in _LONG_SLEEVED:
         canvas.paint([hand], skin, shade)

@@ -43,9 +43,9 @@ class Entry:
 def entries(settings: DemoSettings) -> Iterator[Entry]:
     """Yield every image of a set.
 
-    Even person numbers train and odd ones test, so that a set with fewer identities, cameras or images is a part of the larger
-    one. Of each test identity, each camera has one image as query and ``images`` in the gallery; beside these the
-    gallery of each camera has a few distractors and as many junk images.
+    Even person numbers train and odd ones test, so that a set with fewer identities, cameras or images is a
+    part of the larger one. Of each test identity, each camera has one image as query and ``images`` in the
+    gallery; beside these the gallery of each camera has a few distractors and as many junk images.
 
     Args:
         settings: of the set.

@@ -33,7 +33,7 @@ SKINS: tuple[Colour, ...] = ((175, 200, 235), (150, 180, 225), (110, 145, 195), 
 HAIR_COLOURS: tuple[Colour, ...] = ((30, 28, 28), (35, 50, 75), (50, 80, 120), (105, 165, 205), (150, 150, 155))
 SHOES: tuple[Colour, ...] = ((35, 35, 35), (225, 225, 225), (45, 65, 105), (70, 60, 170), (130, 80, 40))
 
-GROUP_SIZE = 4
+GROUP_SIZE = 3
 """So many identities share a palette: among them, colour says nothing about who is who."""
 
 _Item = TypeVar("_Item")
@@ -85,7 +85,7 @@ def _dealt(rng: np.random.Generator, items: tuple[_Item, ...], member: int) -> _
 
 
 def _dyed(rng: np.random.Generator, colour: Colour) -> Colour:
-    blue, green, red = (int(np.clip(channel + rng.normal(0.0, 7.0), 15, 240)) for channel in colour)
+    blue, green, red = (int(min(max(channel + rng.normal(0.0, 7.0), 15.0), 240.0)) for channel in colour)
     return blue, green, red
 
 

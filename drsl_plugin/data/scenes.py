@@ -22,7 +22,20 @@ Crop = Literal["good", "bad"]
 
 @dataclass(frozen=True)
 class Shot:
-    """Everything about one image that is not who is in it and which camera took it."""
+    """Everything about one image that is not who is in it and which camera took it.
+
+    Attributes:
+        view: where the person is, and seen from which side.
+        pose: what the limbs do.
+        across: where in the camera's place, 0..1 from left to right.
+        down: the same from top to bottom.
+        gain: of the exposure.
+        light_from: the side the light comes from.
+        obstacle: what stands before the person, or None.
+        obstacle_side: the side it stands on; a neighbour's as well.
+        obstacle_seed: decides its details, the same in every frame of a tracklet.
+        neighbour: somebody else who is partly in the image, or None.
+    """
 
     view: View
     pose: Pose
@@ -32,6 +45,7 @@ class Shot:
     light_from: Side
     obstacle: str | None
     obstacle_side: Side
+    obstacle_seed: int
     neighbour: Look | None
 
 
@@ -68,15 +82,16 @@ def sample_shot(rng: np.random.Generator, camera: Camera, crop: Crop = "good") -
         pose=Pose(rng.uniform(0.0, 2.0 * np.pi), stride, raised),
         across=rng.random(),
         down=rng.random(),
-        gain=rng.uniform(0.85, 1.15),
+        gain=rng.uniform(0.9, 1.1),
         light_from=_side(rng),
         obstacle=OBSTACLES[int(rng.integers(len(OBSTACLES)))] if hidden < 0.22 else None,
         obstacle_side=_side(rng),
+        obstacle_seed=int(rng.integers(2**32)),
         neighbour=stranger(rng) if hidden > 0.86 else None,
     )
 
 
-def _lit(canvas: Canvas, backdrop: Image, light_from: Side) -> Image:
+def _lit(canvas: Canvas, light_from: Side) -> Image:
     """Round the painted figures off: darker towards the edge that is turned away from the light."""
     body = cv2.blur(canvas.mask, (25, 25)).astype(np.float32) / 255.0
     away = np.roll(body, -12 * light_from, axis=1)
@@ -119,8 +134,7 @@ def take(camera: Camera, shot: Shot, look: Look | None, rng: np.random.Generator
     Returns:
         ``(HEIGHT, WIDTH, 3)``, blue, green and red.
     """
-    backdrop = camera.backdrop(shot.across, shot.down)
-    canvas = Canvas(backdrop)
+    canvas = Canvas(camera.backdrop(shot.across, shot.down))
     if look is not None:
         _cast_shadow(canvas.image, shot.view)
     in_front = shot.neighbour is not None and shot.light_from == shot.obstacle_side
@@ -130,7 +144,7 @@ def take(camera: Camera, shot: Shot, look: Look | None, rng: np.random.Generator
         draw_person(canvas, shot.view, look, shot.pose)
     if in_front:
         _draw_neighbour(canvas, shot)
-    image = _lit(canvas, backdrop, shot.light_from)
+    image = _lit(canvas, shot.light_from)
     if shot.obstacle is not None:
-        draw_obstacle(shot.obstacle, image, shot.obstacle_side, rng)
+        draw_obstacle(shot.obstacle, image, shot.obstacle_side, np.random.default_rng(shot.obstacle_seed))
     return camera.photograph(image, shot.gain, rng)
