@@ -85,7 +85,7 @@ def demo(
     identities: Annotated[int, typer.Option(help="Identities to train on, and as many to test on.")] = 48,
     cameras: Annotated[int, typer.Option(help="Cameras, 2 to 6.")] = 4,
     images: Annotated[int, typer.Option(help="Images of an identity from each camera.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 12,
+    epochs: Annotated[int, typer.Option(help="Epochs of each training.", min=1)] = 20,
     seed: Annotated[int, typer.Option(help="Seed of the drawings and of the trainings.")] = 0,
     compare: Annotated[bool, typer.Option(help="Train with the triplet loss as well.")] = True,
 ) -> None:

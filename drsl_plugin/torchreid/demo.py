@@ -92,7 +92,7 @@ def _config(root: Path, save_dir: Path, loss: str, epochs: int, seed: int, optio
         "sampler__train_sampler": "RandomIdentitySampler",
         "loss__name": loss,
         "loss__triplet__weight_x": 1.0,
-        "train__lr": 0.0015,
+        "train__lr": 0.0035,
         "train__batch_size": 64,
         "train__max_epoch": epochs,
         "train__lr_scheduler": "cosine",

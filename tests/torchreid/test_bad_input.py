@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,11 +51,16 @@ def save_dir(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options: Options) -> Path:
-    """The folder of a run of one epoch."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
+def trained_once(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options: Options) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
     assert run(*small_options(demo_root, folder)).exit_code == 0
     return folder
+
+
+@pytest.fixture
+def trained(trained_once: Path, tmp_path: Path) -> Path:
+    """The folder of a run of one epoch, a copy for the test."""
+    return shutil.copytree(trained_once, tmp_path / "trained")
 
 
 @pytest.fixture
@@ -421,7 +427,7 @@ def test_nan_names_the_step_and_the_parts(
     assert [last.read_bytes()] == saved
     assert [path.name for path in last.parent.iterdir()] == ["model.pth.tar-1"]
     rows = [json.loads(line) for line in (save_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert (rows[-1]["epoch"], rows[-1]["step"]) == (2, rows[-1]["step"])
+    assert [row["epoch"] for row in rows].count(2) == 1
 
 
 def test_nan_in_the_weights(trained: Path, demo_root: Path, save_dir: Path, small_options: Options) -> None:
@@ -478,7 +484,7 @@ def test_checkpoint_that_cannot_be_finished(
             raise reason
 
     monkeypatch.setattr(torch, "save", save_half)
-    assert run(*small_options(demo_root, save_dir, **{"train.max_epoch": 2})).exit_code in (1, 130)
+    assert run(*small_options(demo_root, save_dir, **{"train.max_epoch": 2})).exit_code != 0
     assert [path.name for path in (save_dir / "model").iterdir()] == ["model.pth.tar-1"]
     assert torch.load(save_dir / "model" / "model.pth.tar-1", weights_only=False)["epoch"] == 1
 
