@@ -90,12 +90,14 @@ def demo(
     compare: Annotated[bool, typer.Option(help="Train with the triplet loss as well.")] = True,
 ) -> None:
     """Render a small data set, train on it with DRSL and with triplet, and show what comes out."""
-    from drsl_plugin.torchreid.demo import render, run_demo
-
     settings = {"identities": identities, "cameras": cameras, "images": images, "seed": seed}
     if data_only is not None:
-        render(data_only, settings)
+        from drsl_plugin.data.progress import render_with_progress
+
+        render_with_progress(data_only, settings)
     else:
+        from drsl_plugin.torchreid.demo import run_demo
+
         run_demo(directory, settings, epochs=epochs, losses=("drsl", "triplet") if compare else ("drsl",))
 
 

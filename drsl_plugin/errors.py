@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 from collections.abc import Iterable
+from typing import NoReturn
 
 
 class DRSLError(Exception):
     """What a user can put right: its text is one line that names the setting, what it got and what would do."""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A parser whose errors are one line too, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage.
+
+        Raises:
+            DRSLError: always, with argparse's message.
+        """
+        raise DRSLError(f"{message}; `{self.prog} --help` shows the arguments")
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:

@@ -7,7 +7,7 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, OneLineParser
 
 
 def main(argv: Sequence[str]) -> None:
@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         DRSLError: no such script, or one that imports no toolbox that DRSL extends.
     """
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="drsl run",
         description="Run your own copy of Torchreid's scripts/main.py, unmodified, with loss.name drsl understood.",
         epilog="example: drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl",

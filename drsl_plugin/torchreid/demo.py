@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from drsl_plugin.data import render_demo
+from drsl_plugin.data.progress import progress_bars, render_with_progress
 from drsl_plugin.torchreid.config import get_default_config
 from drsl_plugin.torchreid.recording import Evaluation
 from drsl_plugin.torchreid.training import train
 
 TARGET = "market1501"
 CLOSING = "Minutes on drawings show that it runs, not which loss is better."
-
-
-def render(root: Path, settings: dict[str, int]) -> Path:
-    """Render the data set with a progress bar; where it is there already, keep it.
-
-    Args:
-        root: the folder to render into.
-        settings: the keyword arguments of :func:`~drsl_plugin.data.render_demo`.
-
-    Raises:
-        DRSLError: a setting outside its range, or a folder that holds something else.
-    """
-    with _progress() as progress:
-        task = progress.add_task("render", total=None)
-        render_demo(root, **settings, progress=lambda done, total: progress.update(task, completed=done, total=total))
-        progress.update(task, total=1, completed=1)
-    print(f"Data set: {root} (Torchreid: --root {root}; FastReID: FASTREID_DATASETS={root})")
-    return root
 
 
 def run_demo(
@@ -57,9 +37,9 @@ def run_demo(
     Raises:
         DRSLError: a setting outside its range, or a folder that holds something else.
     """
-    root = render(directory / "data", settings)
+    root = render_with_progress(directory / "data", settings)
     evaluations = {}
-    with _progress() as progress:
+    with progress_bars() as progress:
         for loss in losses:
             cfg = _config(root, directory / "runs" / loss, loss, epochs, settings["seed"], options)
             task = progress.add_task(f"train {loss}", total=epochs)
@@ -145,10 +125,3 @@ def _show(evaluations: dict[str, Evaluation], directory: Path) -> None:
     console.print(f"Ranked results: {directory / 'runs'}/LOSS/visrank_{TARGET}/", soft_wrap=True)
     console.print(f"CMC curves:     {directory / 'cmc.png'}", soft_wrap=True)
     console.print(CLOSING, soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as progress:
-        yield progress

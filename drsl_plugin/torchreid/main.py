@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, OneLineParser
 from drsl_plugin.presets import preset_name, resolve_config
 from drsl_plugin.torchreid.config import get_default_config, merge_file, merge_options
 from drsl_plugin.torchreid.recording import Evaluation
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> dict[str, Evaluation]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser, with upstream's arguments and no other."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineParser(
         prog="drsl torchreid",
         description="Train or evaluate with Torchreid; loss.name is softmax, triplet or drsl.",
         formatter_class=argparse.RawDescriptionHelpFormatter,

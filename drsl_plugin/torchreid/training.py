@@ -59,31 +59,32 @@ def train(
         facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid)
         engine.facts = RunFacts(dump(cfg), facts)
         log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
-        with _naming_the_checkpoint(engine):
+        with _naming_the_checkpoint(engine, cfg.model.resume):
             engine.run(**run_kwargs(cfg))
         evaluations: dict[str, Evaluation] = engine.evaluations
         return evaluations
 
 
 @contextlib.contextmanager
-def _naming_the_checkpoint(engine: Any) -> Iterator[None]:
+def _naming_the_checkpoint(engine: Any, resumed: str) -> Iterator[None]:
     """Say how to go on after an interruption."""
     try:
         yield
     except KeyboardInterrupt:
-        last = engine.checkpoints
-        raise KeyboardInterrupt(f"; to go on: model.resume {last[0]}" if last else "") from None
+        last = engine.checkpoints[0] if engine.checkpoints else resumed
+        raise KeyboardInterrupt(f"; to go on: model.resume {last}" if last else "") from None
 
 
 def _build_datamanager(cfg: Any) -> Any:
     manager = torchreid.data.ImageDataManager if cfg.data.type == "image" else torchreid.data.VideoDataManager
     try:
         datamanager = manager(**data_kwargs(cfg))
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:  # a folder or a split that is not there
         raise DRSLError(f"--sources, --targets: {error} (--root is {cfg.data.root})") from error
-    except AssertionError:
+    except AssertionError as error:
         _check_identities(cfg)
-        raise
+        reason = str(error) or f"Torchreid's own check of it failed with train.batch_size {cfg.train.batch_size}"
+        raise DRSLError(f"sampler.train_sampler {cfg.sampler.train_sampler}: {reason}") from error
     if len(datamanager.train_loader) == 0 and not cfg.test.evaluate:
         images = len(datamanager.train_loader.dataset)
         raise DRSLError(
@@ -157,13 +158,17 @@ def _engine_kwargs(cfg: Any) -> dict[str, Any]:
 
 
 def _load_weights(model: nn.Module, path: str) -> None:
-    """Load weights as Torchreid does, leaving out layers of another shape; none that fits is an error here."""
+    """Load weights as Torchreid does, leaving out layers of another shape; fitting less than half is an error here."""
     weights = checkpoints.load(path, "model.load_weights")
     weights = weights.get("state_dict", weights)
-    own = model.state_dict()
+    own = {key: value.shape for key, value in model.state_dict().items() if value.is_floating_point()}
     found = {key.removeprefix("module."): getattr(value, "shape", None) for key, value in weights.items()}
-    if not any(key in own and own[key].shape == shape for key, shape in found.items()):
-        raise DRSLError(f"model.load_weights {path}: no layer fits {type(model).__name__}; weights of another model")
+    fitting = sum(found.get(key) == shape for key, shape in own.items())
+    if 2 * fitting < len(own):  # a classifier for other identities is no other model
+        raise DRSLError(
+            f"model.load_weights {path}: weights of another model, {fitting} of the {len(own)} tensors of "
+            f"{type(model).__name__} are in it with their shape"
+        )
     with checkpoints.numpy_scalars_allowed():
         torchreid.utils.load_pretrained_weights(model, path)
 

@@ -118,7 +118,8 @@ def test_unknown_preset(command: tuple[str, ...]) -> None:
 def test_run_without_a_script() -> None:
     result = drsl("run")
     assert result.exit_code == 2
-    assert result.stderr.endswith("error: the following arguments are required: script, arguments\n")
+    expected = "the following arguments are required: script, arguments; `drsl run --help` shows the arguments"
+    assert result.stderr == f"drsl: error: {expected}\n"
 
 
 @pytest.mark.parametrize(
