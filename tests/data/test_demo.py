@@ -19,6 +19,9 @@ import pytest
 cv2 = pytest.importorskip("cv2")
 
 from drsl_plugin.data import render_demo, render_tracklets, rendering  # noqa: E402
+from drsl_plugin.data.fabrics import fabric  # noqa: E402
+from drsl_plugin.data.looks import GROUP_SIZE, PATTERNS, Pattern  # noqa: E402
+from drsl_plugin.data.poses import View  # noqa: E402
 from drsl_plugin.errors import DRSLError  # noqa: E402
 
 MARKET = "Market-1501-v15.09.15"
@@ -228,6 +231,12 @@ def test_tracklets_are_the_same_again_and_refuse_what_is_there(tmp_path: Path) -
         render_tracklets(tmp_path / "c", length=0)
 
 
+def grey_world(image: np.ndarray) -> np.ndarray:
+    """Return an image without its colour cast: each channel's mean is that of all three."""
+    means = image.mean(axis=(0, 1))
+    return np.clip(image * (means.mean() / means), 0, 255).astype(np.uint8)
+
+
 def colour_histogram(image: np.ndarray, space: str, strips: int) -> np.ndarray:
     """Return the square roots of the colours' shares in each horizontal strip of the image's middle."""
     ranges = [0, 256] * 3
@@ -252,26 +261,50 @@ def mean_average_precision(scores: np.ndarray, queries: np.ndarray, gallery: np.
 
 
 @pytest.fixture(scope="module")
-def default_like(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    return contents(render_demo(tmp_path_factory.mktemp("colour"), identities=24, images=2))
+def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[np.ndarray], np.ndarray]]:
+    """Return the images, and rows (person, camera), of the queries and the gallery of a set with fewer images."""
+    data = contents(render_demo(tmp_path_factory.mktemp("colour"), images=1))
+    found = {}
+    for folder in ("query", "bounding_box_test"):
+        names = [name for name in sorted(data) if parse(name)[0] == folder and parse(name)[1] != -1]
+        images = [cv2.imdecode(np.frombuffer(data[name], np.uint8), cv2.IMREAD_COLOR) for name in names]
+        found[folder] = images, np.array([parse(name)[1:] for name in names])
+    return found
 
 
+@pytest.mark.parametrize("balanced", [False, True])
 @pytest.mark.parametrize("space", ["hsv", "bgr"])
 @pytest.mark.parametrize("strips", [1, 6])
-def test_colour_helps_but_does_not_solve_it(default_like: dict[str, bytes], space: str, strips: int) -> None:
-    features: dict[str, list[np.ndarray]] = {"query": [], "bounding_box_test": []}
-    people: dict[str, list[tuple[int, int]]] = {"query": [], "bounding_box_test": []}
-    for name, data in sorted(default_like.items()):
-        folder, pid, camera = parse(name)
-        if folder != "bounding_box_train" and pid != -1:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            features[folder].append(colour_histogram(image, space, strips))
-            people[folder].append((pid, camera))
-    scores = np.array(features["query"]) @ np.array(features["bounding_box_test"]).T
-    queries, gallery = np.array(people["query"]), np.array(people["bounding_box_test"])
+def test_colour_helps_but_does_not_solve_it(
+    searched: dict[str, tuple[list[np.ndarray], np.ndarray]], space: str, strips: int, balanced: bool
+) -> None:
+    (query_images, queries), (gallery_images, gallery) = searched["query"], searched["bounding_box_test"]
+    query_features, gallery_features = (
+        np.array([colour_histogram(grey_world(image) if balanced else image, space, strips) for image in images])
+        for images in (query_images, gallery_images)
+    )
+    scores = query_features @ gallery_features.T
     chance = mean_average_precision(np.random.default_rng(0).random(scores.shape), queries, gallery)
     measured = mean_average_precision(scores, queries, gallery)
-    assert 1.3 * chance < measured < 0.35, (chance, measured)
+    assert 1.2 * chance < measured < 0.4, (chance, measured)
+
+
+def test_identities_of_a_group_share_every_colour_and_differ_in_their_patterns() -> None:
+    for first in (1, 2):  # test identities are odd, training identities even
+        group = [rendering.identity(0, first + 2 * member) for member in range(GROUP_SIZE)]
+        assert len({look.palette for look in group}) == 1
+        assert len({look.top_pattern for look in group}) == GROUP_SIZE
+    assert rendering.identity(0, 1 + 2 * GROUP_SIZE).palette != rendering.identity(0, 1).palette
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("height", [440.0, 490.0])
+def test_patterns_have_both_colours_in_about_equal_shares(pattern: Pattern, height: float) -> None:
+    view = View(yaw=0.0, x=128.0, top=10.0, height=height, tilt=0.1)
+    cloth = fabric(pattern, (255, 255, 255), (0, 0, 0), view).texture
+    assert cloth is not None
+    trunk = cloth[90:250, 70:186] == 255
+    assert 0.4 < trunk.mean() < 0.6
 
 
 def test_without_opencv_an_import_error_says_what_to_install(tmp_path: Path) -> None:

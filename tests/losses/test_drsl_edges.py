@@ -114,7 +114,10 @@ def test_low_precision_is_no_worse_than_a_naive_implementation_in_it(settings, d
     batch = uneven(refs=True, dtype=dtype, seed=7)
     loss, actual = value_and_gradients(batch, device, **settings)
     truth, expected = truth_and_gradients(batch, **settings)
-    naive, _ = truth_and_gradients(batch, **settings, dtype=dtype)
+    try:
+        naive, _ = truth_and_gradients(batch, **settings, dtype=dtype)
+    except RuntimeError as unsupported:
+        pytest.skip(f"torch {torch.__version__} cannot compute it in {dtype}: {unsupported}")
     assert error(loss, truth.loss) <= error(naive.loss, truth.loss) + 2e-6
 
     # All that is lost is lost in the rounding of what comes in and of the gradient that goes out.
