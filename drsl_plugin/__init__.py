@@ -1,4 +1,4 @@
-"""DRSL for person re-identification: the loss, and its engines and presets for Torchreid and FastReID."""
+"""DRSL for person re-identification: the loss, and its engines and presets for Torchreid."""
 
 from drsl_plugin.losses import DRSLoss, DRSLParts, drsl_loss
 

@@ -34,9 +34,9 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
         arms: the wearer's, for a bag in the hand.
         only: the side being painted, or None for the back.
     """
-    paint = Paint(look.bag_colour)
+    paint = Paint(look.palette.bag)
     if look.bag == "backpack" and only is None:
-        _box(canvas, view, (0.0, 0.31, -0.105), (0.082, 0.115, 0.05), paint)
+        _box(canvas, view, (0.0, 0.32, -0.12), (0.1, 0.14, 0.065), paint)
     elif look.bag == "handbag" and only == look.bag_side:
         lateral, down, forward = arms[look.bag_side].lower
         handle = [
@@ -46,15 +46,15 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
             view.point(lateral, down, forward + 0.03),
         ]
         canvas.stroke(np.array(handle), paint.colour, 0.012 * view.height)
-        _box(canvas, view, (lateral, down + 0.1, forward), (0.045, 0.055, 0.075), paint)
+        _box(canvas, view, (lateral, down + 0.115, forward), (0.055, 0.07, 0.095), paint)
     elif look.bag == "shoulder bag" and only == look.bag_side:
-        _box(canvas, view, (look.bag_side * 0.13, 0.5, 0.0), (0.04, 0.06, 0.075), paint)
+        _box(canvas, view, (look.bag_side * 0.14, 0.5, 0.0), (0.05, 0.075, 0.095), paint)
 
 
 def draw_straps(canvas: Canvas, view: View, look: Look) -> None:
     """Draw the straps of a backpack or a shoulder bag over the trunk."""
-    width = 0.02 * view.height
-    colour = shaded(look.bag_colour, 0.85)
+    width = 0.028 * view.height
+    colour = shaded(look.palette.bag, 0.85)
     facing = np.cos(view.yaw)
     if look.bag == "backpack" and facing > -0.3:
         for lateral in (-0.062, 0.062):

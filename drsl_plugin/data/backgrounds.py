@@ -113,5 +113,5 @@ def draw_place(kind: int, rng: np.random.Generator) -> Image:
     stained = np.clip(place * stains[..., None], 0, 255).astype(np.uint8)
     softened: Image = cv2.GaussianBlur(stained, (0, 0), 4.0)
     # Muted, so that a network trained for two minutes finds the person before it finds the place.
-    muted: Image = cv2.addWeighted(softened, 0.4, np.full_like(softened, 140), 0.6, 0.0)
+    muted: Image = cv2.addWeighted(softened, 0.6, np.full_like(softened, 140), 0.4, 0.0)
     return muted

@@ -34,6 +34,9 @@ def render_demo(
 ) -> Path:
     """Render the demo set into a folder, in Market-1501's layout, for Torchreid and FastReID alike.
 
+    Groups of eight people share all their colours, in about the same amounts. In one group a person is
+    known by the patterns and the cut of the clothes, hair, hat, bag and build.
+
     The images lie in ``root/market1501/Market-1501-v15.09.15``, where Torchreid looks under its root; a
     link ``root/Market-1501-v15.09.15`` serves FastReID with ``FASTREID_DATASETS=root``. The same settings
     give the same bytes with one version of OpenCV; a finished set with the same settings is kept as it is.

@@ -1,86 +1,85 @@
-"""The patterns of the demo figures' clothes."""
+"""The patterns of the demo figures' clothes: two colours, in about equal shares."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from drsl_plugin.data._opencv import cv2
 from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Colour, Image, Paint
 from drsl_plugin.data.looks import Pattern
 from drsl_plugin.data.poses import View
 
-
-def _hoops(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    for down in np.arange(0.17, 1.0, step):
-        y = int(view.point(0.0, down, 0.0)[1])
-        cv2.rectangle(cloth, (0, y), (CANVAS_WIDTH, y + int(0.45 * step * view.height)), accent, -1)
+_Array = NDArray[np.float32]
+_Mask = NDArray[np.bool_]
 
 
-def _stripes(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    # Spaced by angle around the body rather than across the picture, as on a cylinder of half width 0.12.
-    for angle in np.arange(-1.4, 1.45, step / 0.12):
-        x = int(view.x + 0.12 * np.sin(angle) * view.height)
-        width = max(2, int(0.4 * step * np.cos(angle) * view.height))
-        cv2.line(cloth, (x, 0), (x, CANVAS_HEIGHT), accent, width)
+def _alternating(position: _Array) -> _Mask:
+    mask: _Mask = (np.floor(2.0 * position).astype(np.int32) & 1) == 0
+    return mask
 
 
-def _checks(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    across = cloth.copy()
-    _hoops(across, accent, view, 1.15 * step)
-    _stripes(cloth, accent, view, 1.15 * step)
-    cv2.addWeighted(cloth, 0.5, across, 0.5, 0.0, dst=cloth)
+def _hoops(x: _Array, y: _Array) -> _Mask:
+    return _alternating(y)
 
 
-def _dots(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    for row, down in enumerate(np.arange(0.18, 0.9, 0.9 * step)):
-        y = int(view.point(0.0, down, 0.0)[1])
-        for x in np.arange((row % 2) * 0.5 * step, 0.4, step):
-            for column in (view.x + x * view.height, view.x - x * view.height):
-                cv2.circle(cloth, (int(column), y), int(0.27 * step * view.height), accent, -1)
+def _stripes(x: _Array, y: _Array) -> _Mask:
+    return _alternating(x + 0.25)
 
 
-def _logo(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    # A large print on the chest: seen from the front, in part from the side, not from behind.
-    if np.cos(view.yaw) < 0.1:
-        return
-    x, y = view.point(0.0, 0.3, 0.08)
-    size = 0.75 * step * view.height
-    axes = (int(size * abs(np.cos(view.yaw))), int(size))
-    cv2.ellipse(cloth, (int(x), int(y)), axes, 0.0, 0.0, 360.0, accent, -1)
+def _checks(x: _Array, y: _Array) -> _Mask:
+    return _hoops(x, y) ^ _stripes(x, y)
 
 
-def _block(cloth: Image, accent: Colour, view: View, step: float) -> None:
-    edge = int(view.point(0.0, 0.24 + step, 0.0)[1])
-    cv2.rectangle(cloth, (0, 0), (CANVAS_WIDTH, edge), accent, -1)
+def _dots(x: _Array, y: _Array) -> _Mask:
+    # Every second row is shifted by half a period. Circles of radius 0.4 cover half of their squares.
+    row = np.floor(y)
+    across = x + 0.5 * (row % 2.0)
+    mask: _Mask = (across - np.floor(across) - 0.5) ** 2 + (y - row - 0.5) ** 2 < 0.4**2
+    return mask
 
 
-_PATTERNS: dict[Pattern, Callable[[Image, Colour, View, float], None]] = {
-    "hoops": _hoops,
-    "stripes": _stripes,
-    "checks": _checks,
-    "dots": _dots,
-    "logo": _logo,
-    "block": _block,
+def _diagonals(x: _Array, y: _Array) -> _Mask:
+    return _alternating(x + y)
+
+
+def _zigzag(x: _Array, y: _Array) -> _Mask:
+    return _alternating(y + 1.2 * np.abs(x - np.floor(x) - 0.5))
+
+
+_PATTERNS: dict[Pattern, tuple[Callable[[_Array, _Array], _Mask], float]] = {
+    "hoops": (_hoops, 0.05),
+    "bands": (_hoops, 0.13),
+    "stripes": (_stripes, 0.05),
+    "bars": (_stripes, 0.12),
+    "checks": (_checks, 0.12),
+    "dots": (_dots, 0.085),
+    "diagonals": (_diagonals, 0.11),
+    "zigzag": (_zigzag, 0.11),
 }
+"""Where each has the first colour, by position in periods, and its period in body heights."""
 
 
-def fabric(pattern: Pattern, colour: Colour, accent: Colour, view: View, scale: float) -> Paint:
+def fabric(pattern: Pattern, first: Colour, second: Colour, view: View) -> Paint:
     """Return the paint of a garment.
 
     Args:
         pattern: what is printed on or woven into it.
-        colour: its ground.
-        accent: the colour of the pattern.
+        first: one colour, that of the edges as well.
+        second: the other.
         view: the wearer's place in the picture; the pattern moves and grows with it.
-        scale: size of the pattern, 1 for a step of 6 % of the body's height.
 
     Returns:
-        A paint with a texture, or with the ground colour alone where the cloth is plain.
+        A paint with a texture.
     """
-    if pattern == "plain":
-        return Paint(colour)
-    cloth = np.full((CANVAS_HEIGHT, CANVAS_WIDTH, 3), colour, dtype=np.uint8)
-    _PATTERNS[pattern](cloth, accent, view, 0.06 * scale)
-    return Paint(colour, cloth)
+    draw, period = _PATTERNS[pattern]
+    x = (np.arange(CANVAS_WIDTH, dtype=np.float32)[None, :] - view.x) / (period * view.height)
+    y = (np.arange(CANVAS_HEIGHT, dtype=np.float32)[:, None] - view.top) / (period * view.height)
+    has_first = np.broadcast_to(draw(x, y), (CANVAS_HEIGHT, CANVAS_WIDTH)).astype(np.uint8)
+    colours = np.zeros((256, 1, 3), dtype=np.uint8)
+    colours[:2, 0] = second, first
+    # By OpenCV, because NumPy's indexing takes some 1.8 ms where this takes 0.1 ms.
+    cloth: Image = cv2.applyColorMap(has_first, colours)
+    return Paint(first, cloth)

@@ -42,14 +42,14 @@ def _draw_leg(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, 
     shin = segment(view, limb.middle, limb.lower, 0.038 * girth + loose, 0.022 + loose)
     loose = 0.0 if look.bottom == "skirt" else 0.008
     thigh = segment(view, limb.upper, limb.middle, 0.054 * girth + loose, 0.038 * girth + loose)
-    canvas.paint([shoe], Paint(look.shoes), shade)
+    canvas.paint([shoe], Paint(look.palette.shoes), shade)
     if look.bottom == "trousers":
         canvas.paint([shin, thigh], cloth, shade)
     elif look.bottom == "shorts" and look.top != "dress":
-        canvas.paint([shin], Paint(look.skin), shade)
+        canvas.paint([shin], Paint(look.palette.skin), shade)
         canvas.paint([thigh], cloth, shade)
     else:
-        canvas.paint([shin, thigh], Paint(look.skin), shade)
+        canvas.paint([shin, thigh], Paint(look.palette.skin), shade)
 
 
 def _draw_legs(canvas: Canvas, view: View, look: Look, pose: Pose, cloth: Paint) -> None:
@@ -67,16 +67,16 @@ def _draw_legs(canvas: Canvas, view: View, look: Look, pose: Pose, cloth: Paint)
 def _draw_top(canvas: Canvas, view: View, look: Look, cloth: Paint) -> None:
     hem, flare = _HEMS[look.top]
     neck = segment(view, (0.0, 0.13, 0.0), (0.0, 0.175, 0.0), 0.03, 0.036)
-    canvas.paint([neck], Paint(look.skin), 0.9)
+    canvas.paint([neck], Paint(look.palette.skin), 0.9)
     canvas.paint([silhouette(view, trunk(look.build, hem, flare))], cloth)
     if look.top == "coat" and np.cos(view.yaw) > 0.2:
         opening = [view.point(lateral, down, 0.07) for lateral, down in _COAT_OPENING]
-        canvas.paint([np.array(opening)], Paint(look.bottom_accent))
+        canvas.paint([np.array(opening)], Paint(look.palette.second))
 
 
 def _draw_arm(canvas: Canvas, view: View, look: Look, limb: Limb, cloth: Paint, shade: float) -> None:
     girth, loose = look.build.girth**0.5, _SLEEVES[look.top]
-    skin = Paint(look.skin)
+    skin = Paint(look.palette.skin)
     upper = segment(view, limb.upper, limb.middle, 0.03 * girth + loose, 0.027 * girth + loose)
     forearm = segment(view, limb.middle, limb.lower, 0.025 * girth + loose, 0.018 + loose)
     hand = ellipse(view.point(*limb.lower), 0.02 * view.height, 0.025 * view.height)
@@ -99,8 +99,8 @@ def draw_person(canvas: Canvas, view: View, look: Look, pose: Pose) -> None:
     """
     # Striding lowers the hips; the feet stay on the ground.
     view = replace(view, top=view.top + view.height * pose.sinking(0.045 * look.build.hips))
-    top = fabric(look.top_pattern, look.top_colour, look.top_accent, view, look.pattern_scale)
-    bottom = fabric(look.bottom_pattern, look.bottom_colour, look.bottom_accent, view, 0.8)
+    first, second = look.palette.first, look.palette.second
+    top, bottom = (fabric(pattern, first, second, view) for pattern in (look.top_pattern, look.bottom_pattern))
     shoulder = 0.1 * look.build.shoulders
     arms = {side: pose.arm(side, shoulder) for side in SIDES}
     far, near = sorted(SIDES, key=lambda side: view.near(side * shoulder, 0.0))
@@ -108,9 +108,9 @@ def draw_person(canvas: Canvas, view: View, look: Look, pose: Pose) -> None:
 
     _draw_legs(canvas, view, look, pose, bottom)
     turned_away = abs(np.sin(view.yaw)) > 0.5
-    first: Sequence[Side] = (far,) if turned_away else ()
-    last: Sequence[Side] = (near,) if turned_away else (far, near)
-    for side in first:
+    behind: Sequence[Side] = (far,) if turned_away else ()
+    before: Sequence[Side] = (near,) if turned_away else (far, near)
+    for side in behind:
         _draw_arm(canvas, view, look, arms[side], top, _FAR_SHADE)
         draw_bag(canvas, view, look, arms, only=side)
     if not seen_from_behind:
@@ -122,6 +122,6 @@ def draw_person(canvas: Canvas, view: View, look: Look, pose: Pose) -> None:
     if seen_from_behind:
         draw_bag(canvas, view, look, arms, only=None)
         draw_long_hair(canvas, view, look)
-    for side in last:
+    for side in before:
         _draw_arm(canvas, view, look, arms[side], top, 0.93)
         draw_bag(canvas, view, look, arms, only=side)

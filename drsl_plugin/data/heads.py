@@ -19,8 +19,8 @@ def _oval(canvas: Canvas, view: View, at: tuple[float, float, float], size: tupl
 def draw_head(canvas: Canvas, view: View, look: Look) -> None:
     """Draw the head with its hair, face and hat; hair that falls on the back is drawn on its own."""
     size = look.build.head
-    hair, skin = Paint(look.hair_colour), Paint(look.skin)
-    crown = {"afro": 0.085, "bob": 0.068, "bald": 0.056}.get(look.hair, 0.06) * size
+    hair, skin = Paint(look.palette.hair), Paint(look.palette.skin)
+    crown = {"afro": 0.09, "bob": 0.068, "bald": 0.056}.get(look.hair, 0.06) * size
     back = -0.012 if look.hair != "bald" else 0.0
     cap = skin if look.hair == "bald" else hair
     if look.hair == "bun":
@@ -36,11 +36,11 @@ def draw_head(canvas: Canvas, view: View, look: Look) -> None:
 
 
 def _draw_face(canvas: Canvas, view: View, look: Look, size: float, facing: float) -> None:
-    skin = Paint(look.skin)
+    skin = Paint(look.palette.skin)
     half_width = size * (0.034 + 0.012 * max(0.0, facing))
     _oval(canvas, view, (0.0, _CENTRE + 0.012, 0.024), (half_width, 0.06 * size), skin)
     if look.beard:
-        _oval(canvas, view, (0.0, _CENTRE + 0.052, 0.028), (0.72 * half_width, 0.021), Paint(look.hair_colour))
+        _oval(canvas, view, (0.0, _CENTRE + 0.052, 0.028), (0.72 * half_width, 0.021), Paint(look.palette.hair))
     for lateral in (-0.019, 0.019):
         if view.near(lateral, 0.045) > 0.0:
             _oval(canvas, view, (lateral, _CENTRE, 0.04), (0.0055, 0.005), Paint((45, 45, 55)))
@@ -49,10 +49,12 @@ def _draw_face(canvas: Canvas, view: View, look: Look, size: float, facing: floa
 def _draw_hat(canvas: Canvas, view: View, look: Look, size: float) -> None:
     if look.hat == "none":
         return
-    paint = Paint(look.hat_colour)
-    bottom = 0.062 if look.hat == "cap" else 0.075
+    paint = Paint(look.palette.bag)
+    bottom = 0.075 if look.hat == "beanie" else 0.062
     angles = np.linspace(np.pi, 2.0 * np.pi, 14)
     dome = np.stack([0.066 * size * np.cos(angles), 0.085 * size * np.sin(angles)], axis=1) * view.height
+    if look.hat == "sun hat":
+        _oval(canvas, view, (0.0, bottom - 0.015, 0.0), (0.125, 0.022), paint)
     canvas.paint([view.point(0.0, bottom, -0.004) + dome], paint)
     if look.hat == "cap" and np.cos(view.yaw) > -0.6:
         brim = view.point(0.0, bottom, 0.05), view.point(0.0, bottom + 0.006, 0.095)
@@ -65,7 +67,7 @@ def _draw_hat(canvas: Canvas, view: View, look: Look, size: float) -> None:
 
 def draw_long_hair(canvas: Canvas, view: View, look: Look) -> None:
     """Draw what hangs down the back: before the trunk where it is seen from the front, else after it."""
-    hair = Paint(look.hair_colour)
+    hair = Paint(look.palette.hair)
     root = view.point(0.0, 0.07, -0.035)
     if look.hair == "ponytail":
         tip = view.point(0.0, 0.23, -0.075)

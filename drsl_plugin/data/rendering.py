@@ -6,7 +6,7 @@ from drsl_plugin.data._opencv import cv2
 from drsl_plugin.data.cameras import camera
 from drsl_plugin.data.canvas import Image
 from drsl_plugin.data.layout import DISTRACTOR, JUNK, Entry
-from drsl_plugin.data.looks import GROUP_SIZE, Look, sample_look
+from drsl_plugin.data.looks import GROUP_SIZE, PALETTES, Look, sample_look
 from drsl_plugin.data.scenes import Crop, sample_shot, stranger, take
 from drsl_plugin.data.seeding import Stream, generator
 
@@ -16,7 +16,7 @@ def identity(seed: int, pid: int) -> Look:
     # Groups that share a palette lie within the training set (even numbers) or within the test set (odd ones).
     group, member = divmod((pid - 1) // 2, GROUP_SIZE)
     shared = generator(seed, Stream.GROUP, pid % 2, group)
-    return sample_look(shared, generator(seed, Stream.PERSON, pid), member)
+    return sample_look(PALETTES[group % len(PALETTES)], shared, generator(seed, Stream.PERSON, pid), member)
 
 
 def encode(image: Image, quality: int) -> bytes:

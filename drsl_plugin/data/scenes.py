@@ -11,7 +11,7 @@ from drsl_plugin.data._opencv import cv2
 from drsl_plugin.data.cameras import Camera
 from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Canvas, Image
 from drsl_plugin.data.figures import draw_person
-from drsl_plugin.data.looks import GROUP_SIZE, Look, sample_look
+from drsl_plugin.data.looks import GROUP_SIZE, PALETTES, Look, sample_look
 from drsl_plugin.data.obstacles import OBSTACLES, draw_obstacle
 from drsl_plugin.data.poses import Pose, Side, View
 
@@ -51,7 +51,8 @@ class Shot:
 
 def stranger(rng: np.random.Generator) -> Look:
     """Draw somebody of no identity in the set."""
-    return sample_look(rng, rng, int(rng.integers(GROUP_SIZE)))
+    palette = PALETTES[int(rng.integers(len(PALETTES)))]
+    return sample_look(palette, rng, rng, int(rng.integers(GROUP_SIZE)))
 
 
 def _side(rng: np.random.Generator) -> Side:
@@ -82,7 +83,7 @@ def sample_shot(rng: np.random.Generator, camera: Camera, crop: Crop = "good") -
         pose=Pose(rng.uniform(0.0, 2.0 * np.pi), stride, raised),
         across=rng.random(),
         down=rng.random(),
-        gain=rng.uniform(0.9, 1.1),
+        gain=rng.uniform(0.85, 1.15),
         light_from=_side(rng),
         obstacle=OBSTACLES[int(rng.integers(len(OBSTACLES)))] if hidden < 0.22 else None,
         obstacle_side=_side(rng),

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from drsl_plugin.errors import DRSLError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same settings give other images, so that older sets are not taken for current ones."""
 
 MAX_IDENTITIES = 750
