@@ -27,8 +27,18 @@ _PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": 
 
 
 def main() -> None:
-    """Run the command of this process."""
-    app(prog_name="drsl")
+    """Run the command of this process; what Typer has to say of its arguments is one line, too."""
+    try:
+        code = app(prog_name="drsl", standalone_mode=False)
+    except Exception as error:
+        format_message = getattr(error, "format_message", None)  # click's errors, which Typer may bring its own copy of
+        if format_message is None:
+            raise
+        message = " ".join(str(format_message()).split())
+        if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help
+            print(f"drsl: error: {message}", file=sys.stderr)
+        code = 2
+    raise SystemExit(code or 0)
 
 
 def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:

@@ -54,13 +54,17 @@ class RunFolder:
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def log(self, **values: Any) -> None:
-        """Append a line to ``metrics.jsonl``."""
+        """Append a line to ``metrics.jsonl``, on a line of its own even where the last one was cut off."""
         self.path.mkdir(parents=True, exist_ok=True)
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        with self.metrics.open("ab+") as file:
+            if size := file.seek(0, os.SEEK_END):
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write((json.dumps(values) + "\n").encode())
 
     def rows(self) -> list[dict[str, Any]]:
-        """Read ``metrics.jsonl``; a last line that was cut off is left out."""
+        """Read ``metrics.jsonl``; a line that was cut off is left out."""
         if not self.metrics.exists():
             return []
         rows = []
@@ -68,12 +72,15 @@ class RunFolder:
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
-                break
+                continue
         return rows
 
     def save_features(self, target: str, arrays: Mapping[str, Any]) -> Path:
-        """Write ``features-<target>.npz``: ``query_features``, ``query_pids``, ``query_camids``, ``query_paths``, and
-        ``gallery_…`` likewise.
+        """Write ``features-<target>.npz``.
+
+        Args:
+            target: the data set's name.
+            arrays: ``query_features``, ``query_pids``, ``query_camids``, ``query_paths``, and ``gallery_…`` likewise.
         """
         import numpy as np
 
@@ -93,7 +100,9 @@ class RunFolder:
         os.replace(unfinished, self.path / name)
 
 
-def environment(*, seed: int, preset: str | None, argv: Sequence[str], toolbox: ModuleType) -> dict[str, Any]:
+def environment(
+    *, seed: int, preset: str | None, argv: Sequence[str], toolbox: ModuleType, cuda: bool
+) -> dict[str, Any]:
     """Describe what a run ran on: versions, device, seed, preset.
 
     Args:
@@ -101,6 +110,7 @@ def environment(*, seed: int, preset: str | None, argv: Sequence[str], toolbox: 
         preset: the preset's name, or None.
         argv: the command's arguments.
         toolbox: the toolbox's module; its place tells a PyPI distribution from a checkout.
+        cuda: whether the run is on CUDA.
     """
     versions = {"drsl-plugin": __version__, toolbox.__name__: toolbox.__version__}
     for name in PACKAGES:
@@ -112,7 +122,7 @@ def environment(*, seed: int, preset: str | None, argv: Sequence[str], toolbox: 
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
         "threads": torch.get_num_threads(),
         "seed": seed,
         "preset": preset,

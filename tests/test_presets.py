@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import doctest
 import itertools
 import os
 import shutil
@@ -144,12 +143,6 @@ def test_torchreid_knows_every_transform(name: str) -> None:
 
 
 # Finding them
-
-
-def test_the_examples_in_the_docstrings_run() -> None:
-    results = doctest.testmod(presets)
-    assert results.attempted > 0
-    assert results.failed == 0
 
 
 def test_bases_and_other_files_are_no_presets(both_toolboxes: Path) -> None:

@@ -35,6 +35,8 @@ def test_a_line_that_was_cut_off_is_left_out(folder: RunFolder) -> None:
     with folder.metrics.open("a") as file:
         file.write('{"step": 8, "ep')
     assert [row["step"] for row in folder.rows()] == [2, 4, 6]
+    folder.log(step=10, epoch=5)
+    assert [row["step"] for row in folder.rows()] == [2, 4, 6, 10]
 
 
 def test_features_replace_older_ones_whole(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:

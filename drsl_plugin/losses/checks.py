@@ -26,9 +26,9 @@ def check_settings(distance: str, temperature: float, relaxation: str, sort: str
     ):
         if value not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    if not _is_number(temperature) or not 0 < temperature < math.inf:
+    if not is_number(temperature) or not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
-    if not _is_number(sort_weight) or not 0 <= sort_weight < math.inf:
+    if not is_number(sort_weight) or not 0 <= sort_weight < math.inf:
         raise ValueError(f"sort_weight must be a finite number, 0 or above, got {sort_weight!r}")
 
 
@@ -72,5 +72,6 @@ def _check_pair(name: str, embeddings: Tensor, labels_name: str, labels: Tensor)
         )
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Tell whether a setting is an int or a float, and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -51,10 +51,10 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
         path = folder / NAME.format(epoch + 1)
         with _whole(path) as unfinished:
             torch.save(state, unfinished)
+            if is_best:  # before the checkpoint that says so: an interruption between the two loses neither
+                with _whole(folder / BEST) as unfinished_best:
+                    shutil.copy(unfinished, unfinished_best)
         print(f'Checkpoint saved to "{path}"')
-        if is_best:
-            with _whole(folder / BEST) as unfinished:
-                shutil.copy(path, unfinished)
         written.append(path)
     return written
 
@@ -82,14 +82,30 @@ def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict
             "model.load_weights starts from its weights"
         )
     load_state(model, checkpoint["state_dict"], f"model.resume {path}")
+    _check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"model.resume {path}")
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
-        if scheduler is not None and "scheduler" in checkpoint:
-            scheduler.load_state_dict(checkpoint["scheduler"])
     except (ValueError, KeyError) as error:
-        raise DRSLError(f"model.resume {path}: another optimizer or scheduler: {error}") from error
+        raise DRSLError(f"model.resume {path}: the state of another optimizer: {error}") from error
+    if scheduler is not None and "scheduler" in checkpoint:
+        lacking = set(scheduler.state_dict()) ^ set(checkpoint["scheduler"])
+        # Bookkeeping that torch adds or drops from version to version begins with an underscore.
+        if any(not name.startswith("_") and name != "verbose" for name in lacking):
+            raise DRSLError(
+                f"model.resume {path}: the state of another train.lr_scheduler than {type(scheduler).__name__}"
+            )
+        scheduler.load_state_dict(checkpoint["scheduler"])
     print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
     return checkpoint
+
+
+def _check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str) -> None:
+    """Tell optimizers apart by their settings: torch would take another's state, and fail at the first step."""
+    own, saved = optimizer.param_groups[0], saved_groups[0]
+    # torch adds settings to its optimizers from version to version; what makes one is in all of them.
+    kind = {"betas", "momentum", "alpha", "amsgrad"}
+    if kind & set(own) != kind & set(saved) or own.get("amsgrad") != saved.get("amsgrad"):
+        raise DRSLError(f"{where}: the state of another train.optim than {type(optimizer).__name__}")
 
 
 def load(path: str | Path, setting: str) -> dict[str, Any]:

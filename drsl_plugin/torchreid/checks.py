@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from drsl_plugin.errors import DRSLError, nearest
+from drsl_plugin.torchreid.building import check_training, engine_kwargs
 from drsl_plugin.torchreid.config import settings
-from drsl_plugin.torchreid.engines import drsl_engine_kwargs
 from drsl_plugin.torchreid.host import registry, torchreid
 
 LOSSES = ("softmax", "triplet", "drsl")
@@ -45,11 +45,9 @@ def check_config(cfg: Any) -> None:
     _check_ranges(cfg)
     _check_transforms(cfg)
     _check_datasets(cfg)
-    if cfg.loss.name == "drsl":
-        drsl_engine_kwargs(cfg)
+    engine_kwargs(cfg)
     if not cfg.test.evaluate:
-        _check_batch(cfg)
-        _check_loss(cfg)
+        check_training(cfg)
     for key, path in (("model.load_weights", cfg.model.load_weights), ("model.resume", cfg.model.resume)):
         if path and not Path(path).expanduser().is_file():
             raise DRSLError(f"{key} {path}: no such file")
@@ -128,50 +126,6 @@ def _check_datasets(cfg: Any) -> None:
                 path = Path(cfg.data.root, folder).expanduser().absolute()
                 how = WHERE_TO_GET.get(name, "Torchreid's documentation of data sets says how to lay it out")
                 raise DRSLError(f"{option} {name}: not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
-
-
-def _check_batch(cfg: Any) -> None:
-    batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
-    if cfg.sampler.train_sampler == "RandomIdentitySampler" and batch % instances:
-        fitting = max(batch - batch % instances, instances)
-        raise DRSLError(
-            f"train.batch_size {batch}: no multiple of sampler.num_instances {instances}, so identities would repeat "
-            f"in a batch; {fitting} or {fitting + instances} would do"
-        )
-
-
-def _check_loss(cfg: Any) -> None:
-    if cfg.loss.name == "drsl":
-        _check_positives(cfg)
-        _check_fixbase(cfg, "loss.drsl.weight_x", cfg.loss.drsl.weight_x)
-    elif cfg.loss.name == "triplet":
-        if cfg.loss.triplet.weight_t == cfg.loss.triplet.weight_x == 0:
-            raise DRSLError("loss.triplet.weight_t 0, loss.triplet.weight_x 0: nothing would be trained; raise one")
-        _check_fixbase(cfg, "loss.triplet.weight_x", cfg.loss.triplet.weight_x)
-
-
-def _check_positives(cfg: Any) -> None:
-    # In video the frames of a tracklet are positives of one another, whatever the sampler.
-    if cfg.loss.drsl.weight == 0 or (cfg.data.type == "video" and cfg.video.seq_len > 1):
-        return
-    if cfg.sampler.train_sampler != "RandomIdentitySampler":
-        raise DRSLError(
-            f"sampler.train_sampler {cfg.sampler.train_sampler}: puts positives in a batch only by "
-            "chance, and DRSL ranks positives; use RandomIdentitySampler"
-        )
-    if cfg.sampler.num_instances < 2:
-        raise DRSLError(
-            f"sampler.num_instances {cfg.sampler.num_instances}: no image has a positive in its batch, and DRSL ranks "
-            "positives; use 4, or any number from 2"
-        )
-
-
-def _check_fixbase(cfg: Any, key: str, weight: float) -> None:
-    if weight == 0 and cfg.train.fixbase_epoch > 0:
-        raise DRSLError(
-            f"train.fixbase_epoch {cfg.train.fixbase_epoch}: with {key} 0 the classifier gets no gradient, so there is "
-            "nothing to train while the base is fixed; use 0"
-        )
 
 
 def _check_save_dir(cfg: Any) -> None:

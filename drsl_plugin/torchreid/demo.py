@@ -99,6 +99,7 @@ def _draw_ranks(cfg: Any) -> None:
 
 def _draw_cmc(evaluations: dict[str, Evaluation], path: Path) -> None:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
@@ -110,6 +111,7 @@ def _draw_cmc(evaluations: dict[str, Evaluation], path: Path) -> None:
     axes.set(
         xlabel="rank", ylabel="queries with a correct match (%)", title="CMC on the rendered set", ylim=(None, 101)
     )
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)

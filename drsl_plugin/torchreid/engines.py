@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss, DRSLParts
-from drsl_plugin.losses.checks import Distance, Relaxation, Sort
+from drsl_plugin.losses.checks import Distance, Relaxation, Sort, is_number
 from drsl_plugin.torchreid.checkpoints import save_engine
 from drsl_plugin.torchreid.host import torchreid
 
@@ -165,51 +165,6 @@ class VideoDRSLEngine(ImageDRSLEngine):
     extract_features = torchreid.engine.VideoTripletEngine.extract_features
 
 
-def build_drsl_engine(
-    cfg: Any, datamanager: Any, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any
-) -> ImageDRSLEngine:
-    """Build the engine that a configuration with ``loss.name: drsl`` names.
-
-    Args:
-        cfg: a Torchreid configuration with :func:`~drsl_plugin.torchreid.add_drsl_config`'s node.
-        datamanager: of the type that ``cfg.data.type`` names.
-        model: returns logits and features in training.
-        optimizer: the optimizer.
-        scheduler: the learning-rate scheduler.
-
-    Returns:
-        :class:`ImageDRSLEngine`, or :class:`VideoDRSLEngine` where ``cfg.data.type`` is ``"video"``.
-
-    Raises:
-        DRSLError: a setting of ``loss.drsl`` is outside its range.
-    """
-    return drsl_engine_class(cfg)(datamanager, model, optimizer, scheduler=scheduler, **drsl_engine_kwargs(cfg))
-
-
-def drsl_engine_class(cfg: Any) -> type[ImageDRSLEngine]:
-    """Return the engine class of ``cfg.data.type``."""
-    return VideoDRSLEngine if cfg.data.type == "video" else ImageDRSLEngine
-
-
-def drsl_engine_kwargs(cfg: Any) -> dict[str, Any]:
-    """Return an engine's settings as the configuration has them.
-
-    Raises:
-        DRSLError: a setting of ``loss.drsl`` is outside its range.
-    """
-    node = dict(cfg.loss.drsl)
-    weights = {name: node.pop(name) for name in ("weight", "weight_x")}
-    try:
-        check_weights(**weights)
-        DRSLoss(**node)
-    except ValueError as error:
-        raise DRSLError(f"loss.drsl.{error}") from error
-    kwargs = {**weights, **node, "use_gpu": cfg.use_gpu, "label_smooth": cfg.loss.softmax.label_smooth}
-    if cfg.data.type == "video":
-        kwargs["pooling_method"] = cfg.video.pooling_method
-    return kwargs
-
-
 def check_weights(weight: float, weight_x: float) -> None:
     """Check the weights of DRSL and cross-entropy.
 
@@ -217,7 +172,7 @@ def check_weights(weight: float, weight_x: float) -> None:
         ValueError: a weight is negative or not finite, or both are 0.
     """
     for name, value in (("weight", weight), ("weight_x", weight_x)):
-        if not 0 <= value < math.inf:
+        if not is_number(value) or not 0 <= value < math.inf:
             raise ValueError(f"{name} must be a finite number, 0 or above, got {value!r}")
     if weight == 0 and weight_x == 0:
         raise ValueError("weight and weight_x are both 0: nothing would be trained")

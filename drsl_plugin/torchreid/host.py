@@ -21,8 +21,10 @@ def import_torchreid() -> Any:
             # The PyPI distribution has no Cython source, so its advice to build it cannot be followed.
             warnings.filterwarnings("ignore", message="Cython evaluation")
             return importlib.import_module("torchreid")
-    except ModuleNotFoundError as error:
-        what = "Torchreid is not installed" if error.name == "torchreid" else f"Torchreid needs {error.name}"
+    except ImportError as error:  # a module that is missing, or one whose system library is (cv2 and libGL)
+        what = f"Torchreid cannot be imported ({error})"
+        if isinstance(error, ModuleNotFoundError):
+            what = "Torchreid is not installed" if error.name == "torchreid" else f"Torchreid needs {error.name}"
         raise ImportError(f"{what}: {INSTALL}", name=error.name) from error
 
 

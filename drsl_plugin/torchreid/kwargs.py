@@ -48,16 +48,6 @@ def scheduler_kwargs(cfg: Any) -> dict[str, Any]:
     return {name: cfg.train[name] for name in ("lr_scheduler", "stepsize", "gamma", "max_epoch")}
 
 
-def engine_kwargs(cfg: Any) -> dict[str, Any]:
-    """Return the settings of Torchreid's own softmax and triplet engines."""
-    kwargs = {"use_gpu": cfg.use_gpu, "label_smooth": cfg.loss.softmax.label_smooth}
-    if cfg.loss.name == "triplet":
-        kwargs |= dict(cfg.loss.triplet)
-    if cfg.data.type == "video":
-        kwargs["pooling_method"] = cfg.video.pooling_method  # upstream's main leaves it out for triplet
-    return kwargs
-
-
 def run_kwargs(cfg: Any) -> dict[str, Any]:
     """Return the arguments of ``Engine.run``."""
     train = ("max_epoch", "start_epoch", "fixbase_epoch", "open_layers", "print_freq")

@@ -7,13 +7,41 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 
-class RunLog(io.TextIOBase):
-    """Stands in for ``sys.stdout`` while a run lasts; what is printed before :meth:`open` waits for the file.
+class Console:
+    """Stands in for ``sys.stdout`` where Torchreid's ``Logger`` would close the real one once it is collected.
 
-    Torchreid's own ``Logger`` closes the console when it is collected and is no terminal to whoever asks.
+    No ``io`` class: those close themselves.
+
+    Args:
+        stream: the real one.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        """Keep the stream."""
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write to the stream."""
+        written: int = self._stream.write(text)
+        return written
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Tell whether the stream is a terminal."""
+        return bool(self._stream.isatty())
+
+    def close(self) -> None:
+        """Leave the stream open."""
+
+
+class RunLog(Console):
+    """Writes what is printed while a run lasts to its log file; what comes before :meth:`open` waits for the file.
 
     Args:
         echo: print to the console as well.
@@ -21,7 +49,8 @@ class RunLog(io.TextIOBase):
 
     def __init__(self, echo: bool) -> None:
         """Keep the console."""
-        self._console: TextIO | None = sys.stdout if echo else None
+        super().__init__(sys.stdout)
+        self._echo = echo
         self._file: TextIO = io.StringIO()
 
     def open(self, folder: Path, kind: str) -> Path:
@@ -41,26 +70,25 @@ class RunLog(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Write to the file, and to the console."""
-        if self._console is not None:
-            self._console.write(text)
+        if self._echo:
+            super().write(text)
         return self._file.write(text)
 
     def flush(self) -> None:
         """Flush both."""
-        if self._console is not None:
-            self._console.flush()
+        super().flush()
         self._file.flush()
 
     def isatty(self) -> bool:
-        """Tell whether the console is a terminal."""
-        return self._console is not None and self._console.isatty()
+        """Tell whether a terminal shows what is printed."""
+        return self._echo and super().isatty()
 
     def __enter__(self) -> RunLog:
         """Take the place of ``sys.stdout``."""
-        self._before, sys.stdout = sys.stdout, self
+        sys.stdout = self
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         """Give ``sys.stdout`` back and close the file, never the console."""
-        sys.stdout = self._before
+        sys.stdout = self._stream
         self._file.close()

@@ -66,12 +66,9 @@ def configure(args: argparse.Namespace) -> tuple[Any, str | None]:
         path = resolve_config(args.config_file, "torchreid")
         preset = preset_name(path)
         merge_file(cfg, path)
-    for key, value in (
-        ("root", args.root),
-        *((key, getattr(args, key)) for key in ("sources", "targets", "transforms")),
-    ):
-        if value:
-            cfg.data[key] = value
+    for key in ("root", "sources", "targets", "transforms"):
+        if getattr(args, key):
+            cfg.data[key] = getattr(args, key)
     merge_options(cfg, args.opts)
     if cfg.use_gpu and not torch.cuda.is_available():
         raise DRSLError("use_gpu True: torch finds no CUDA device here; leave use_gpu out, or set it False")

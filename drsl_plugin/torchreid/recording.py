@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,16 +42,20 @@ class RunFacts(NamedTuple):
 
 
 class RecordedRun(torchreid.engine.Engine):
-    """Mixed in before an engine's class by :func:`recorded`: records what the engine does, changes nothing in it."""
+    """Mixed in before an engine's class by :func:`recorded`: trains and evaluates as the engine does, and records it.
+
+    Beyond that it saves each epoch, keeps the last and the best checkpoint, goes on from a checkpoint as if the run had
+    never stopped, and lets no evaluation move the random states.
+    """
 
     on_step: Callable[[int, int, int], None] | None = None
     """Called after each training step with the epoch, the step in it and the number of steps in it, from 1."""
     facts: RunFacts
     """Written into the run folder when the run starts."""
-    resumed: dict[str, Any] | None = None
-    """The checkpoint that the run goes on from."""
+    resumed: tuple[Path, dict[str, Any]] | None = None
+    """The checkpoint that the run goes on from, and its place."""
     checkpoints: list[Path]
-    """The last checkpoint of each model that this run wrote."""
+    """The last checkpoint of each model."""
     evaluations: dict[str, Evaluation]
     """The last evaluation of each target."""
 
@@ -58,19 +63,31 @@ class RecordedRun(torchreid.engine.Engine):
         """Train and evaluate as Torchreid does, in the folder ``save_dir``."""
         self.folder = RunFolder(save_dir)
         self.evaluations = {}
-        self._ranks = kwargs.get("ranks", [1, 5, 10, 20])
         self.checkpoints = []
+        self._ranks = kwargs.get("ranks", [1, 5, 10, 20])
         self._best = -math.inf
         self._step: int | None = None
-        if self.resumed is not None:
-            if Path(save_dir, "model", BEST).exists():
-                self._best = self.resumed.get("best_mAP", -math.inf)
-            if "random_state" in self.resumed:
-                set_random_state(self.resumed["random_state"])
-            self.resumed = None
         if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
             self.folder.start(*self.facts, epochs_done=kwargs.get("start_epoch", 0))
+        if self.resumed is not None and not kwargs.get("test_only"):
+            self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
         super().run(save_dir=save_dir, **kwargs)
+
+    def _go_on(self, path: Path, checkpoint: dict[str, Any], save_dir: str, **kwargs: Any) -> None:
+        """Take up where the checkpoint was written, which may have been before an evaluation that was due."""
+        self.epoch = checkpoint["epoch"] - 1
+        self._step = next((row["step"] for row in reversed(self.folder.rows()) if "lr" in row), None)
+        here = Path(save_dir, "model")
+        if here.resolve() == path.resolve().parent:
+            self.checkpoints = [path]
+        if (here / BEST).exists():
+            self._best = checkpoint.get("best_mAP", -math.inf)
+        if "random_state" in checkpoint:
+            set_random_state(checkpoint["random_state"])
+        if not was_evaluated(checkpoint) and _evaluation_is_due(checkpoint["epoch"], **kwargs):
+            settings = inspect.signature(torchreid.engine.Engine.test).parameters
+            rank1 = self.test(save_dir=save_dir, **{name: kwargs[name] for name in settings if name in kwargs})
+            self.save_model(self.epoch, rank1, save_dir)
 
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Train one epoch and save its checkpoint, before any evaluation of it."""
@@ -98,7 +115,7 @@ class RecordedRun(torchreid.engine.Engine):
         evaluation = self.evaluations[next(iter(self.test_loader))]
         is_best = is_best or evaluation.mAP > self._best
         self._best = max(self._best, evaluation.mAP)
-        self._save(epoch, is_best, rank1=float(rank1), mAP=evaluation.mAP)
+        self._save(epoch, is_best, rank1=float(evaluation.cmc[0]), mAP=evaluation.mAP)
 
     def extract_features(self, images: torch.Tensor) -> torch.Tensor:
         """Extract as the engine does, and keep the features for the run folder."""
@@ -114,8 +131,9 @@ class RecordedRun(torchreid.engine.Engine):
         evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, recorded["cmc"])
         self.evaluations[dataset_name] = evaluation
         self.folder.save_features(dataset_name, self._arrays(dataset_name))
-        at = {"step": self._step, "epoch": self.epoch + 1} if self._step else {"step": None, "epoch": None}
-        self.folder.log(**at, target=dataset_name, **evaluation.row(self._ranks))
+        self.folder.log(
+            step=self._step, epoch=self._step and self.epoch + 1, target=dataset_name, **evaluation.row(self._ranks)
+        )
         print(f"mINP: {evaluation.mINP:.1%}")
         return float(rank1), float(mean_ap)
 
@@ -135,7 +153,7 @@ class RecordedRun(torchreid.engine.Engine):
         return arrays
 
     def _save(self, epoch: int, is_best: bool = False, **extra: float) -> None:
-        """Save, and remove the checkpoints that this run wrote before: the last and the best are kept."""
+        """Save, and remove the checkpoint before: the last and the best are kept."""
         if math.isfinite(self._best):
             extra["best_mAP"] = self._best
         new = save_engine(self, epoch, self.folder.path, is_best, **extra)
@@ -149,6 +167,18 @@ class RecordedRun(torchreid.engine.Engine):
         for transform in self.datamanager.transform_tr.transforms:
             if hasattr(transform, "patchpool"):
                 transform.patchpool.clear()
+
+
+def was_evaluated(checkpoint: Mapping[str, Any]) -> bool:
+    """Tell whether a checkpoint was written after its epoch's evaluation, by this package or by Torchreid."""
+    return "mAP" in checkpoint or "rank1" in checkpoint
+
+
+def _evaluation_is_due(
+    epochs: int, max_epoch: int = 0, start_eval: int = 0, eval_freq: int = -1, **others: Any
+) -> bool:
+    """Tell whether Torchreid's ``run`` evaluates after so many epochs, its evaluation at the very end apart."""
+    return epochs >= start_eval and eval_freq > 0 and epochs % eval_freq == 0 and epochs != max_epoch
 
 
 def recorded(engine_class: type) -> type:

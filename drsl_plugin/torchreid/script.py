@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
+import inspect
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from typing import Any
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import environment
-from drsl_plugin.torchreid.checkpoints import numpy_scalars_allowed
-from drsl_plugin.torchreid.checks import check_config
+from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
+from drsl_plugin.torchreid.checkpoints import load, numpy_scalars_allowed
 from drsl_plugin.torchreid.config import add_drsl_config, dump
-from drsl_plugin.torchreid.engines import drsl_engine_class, drsl_engine_kwargs
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.log import Console
 from drsl_plugin.torchreid.recording import RunFacts, recorded
 from drsl_plugin.torchreid.register import register, unregister
 
@@ -53,31 +53,11 @@ def _as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
     before = sys.argv, sys.path[:], sys.stdout
     sys.argv = [str(script), *argv]
     sys.path.insert(0, str(script.resolve().parent))
-    sys.stdout = _Unclosable(before[2])
+    sys.stdout = Console(before[2])
     try:
         yield
     finally:
         sys.argv, sys.path[:], sys.stdout = before
-
-
-class _Unclosable(io.TextIOBase):
-    """A console that survives ``torchreid.utils.Logger``, which closes the ``sys.stdout`` it found when collected."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        written: int = self._stream.write(text)
-        return written
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-    def isatty(self) -> bool:
-        return bool(self._stream.isatty())
-
-    def close(self) -> None:
-        self.flush()
 
 
 @contextlib.contextmanager
@@ -147,12 +127,16 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
             cfg = configs[-1] if configs else None
             if cfg is None or cfg.loss.name != "drsl":
                 return super().__new__(cls)
-            check_config(cfg)
-            for name in ("margin", "weight_t", "weight_x", "label_smooth", "use_gpu", "pooling_method"):
-                kwargs.pop(name, None)
-            engine = recorded(drsl_engine_class(cfg))(*args[:3], **kwargs, **drsl_engine_kwargs(cfg))
-            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, toolbox=torchreid)
+            if not cfg.test.evaluate:
+                check_training(cfg)
+            given = inspect.signature(triplet).bind(*args, **kwargs).arguments
+            common = {name: given.get(name) for name in ("datamanager", "model", "optimizer", "scheduler")}
+            engine = recorded(engine_class(cfg))(**common, **engine_kwargs(cfg))
+            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
             engine.facts = RunFacts(dump(cfg), facts)
+            if cfg.model.resume:
+                path = Path(cfg.model.resume).expanduser()
+                engine.resumed = path, load(path, "model.resume")
             return engine
 
     TripletOrDRSL.__name__ = TripletOrDRSL.__qualname__ = triplet.__name__

@@ -13,14 +13,14 @@ from torch import nn
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import environment
 from drsl_plugin.torchreid import checkpoints
+from drsl_plugin.torchreid.building import engine_class, engine_kwargs
 from drsl_plugin.torchreid.checks import check_config, datasets
 from drsl_plugin.torchreid.config import dump
-from drsl_plugin.torchreid.engines import drsl_engine_class, drsl_engine_kwargs
 from drsl_plugin.torchreid.host import torchreid
-from drsl_plugin.torchreid.kwargs import data_kwargs, engine_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
+from drsl_plugin.torchreid.kwargs import data_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
 from drsl_plugin.torchreid.pretrained import explained_download
-from drsl_plugin.torchreid.recording import Evaluation, RunFacts, recorded
+from drsl_plugin.torchreid.recording import Evaluation, RunFacts, recorded, was_evaluated
 
 
 def train(
@@ -56,7 +56,7 @@ def train(
         datamanager = _build_datamanager(cfg)
         engine = _build_engine(cfg, datamanager)
         engine.on_step = on_step
-        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid)
+        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
         engine.facts = RunFacts(dump(cfg), facts)
         log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
         with _naming_the_checkpoint(engine, cfg.model.resume):
@@ -90,7 +90,18 @@ def _build_datamanager(cfg: Any) -> Any:
         raise DRSLError(
             f"train.batch_size {cfg.train.batch_size}: no batch can be filled from {images} training images"
         )
+    for name in cfg.data.targets:
+        _check_matches(name, *datamanager.fetch_test_loaders(name))
     return datamanager
+
+
+def _check_matches(target: str, query: list[Any], gallery: list[Any]) -> None:
+    """Find out before the training that Torchreid's evaluator would fail after it."""
+    cameras: dict[int, set[int]] = {}
+    for _, pid, camid, *_ in gallery:
+        cameras.setdefault(pid, set()).add(camid)
+    if not any(cameras.get(pid, set()) - {camid} for _, pid, camid, *_ in query):
+        raise DRSLError(f"--targets {target}: no query has a match in the gallery from another camera")
 
 
 def _check_identities(cfg: Any) -> None:
@@ -131,30 +142,20 @@ def _build_engine(cfg: Any, datamanager: Any) -> Any:
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
     resumed = None
     if cfg.model.resume:
-        resumed = checkpoints.resume(cfg.model.resume, model, optimizer, scheduler)
-        cfg.train.start_epoch = resumed["epoch"]
-        if resumed["epoch"] >= cfg.train.max_epoch:
+        checkpoint = checkpoints.resume(cfg.model.resume, model, optimizer, scheduler)
+        resumed = Path(cfg.model.resume).expanduser(), checkpoint
+        cfg.train.start_epoch = checkpoint["epoch"]
+        left = cfg.train.max_epoch - checkpoint["epoch"]
+        if not cfg.test.evaluate and (left < 0 or (left == 0 and was_evaluated(checkpoint))):
             raise DRSLError(
-                f"model.resume {cfg.model.resume}: has {resumed['epoch']} epochs behind it and train.max_epoch is "
+                f"model.resume {cfg.model.resume}: has {checkpoint['epoch']} epochs behind it and train.max_epoch is "
                 f"{cfg.train.max_epoch}; a larger one trains on, test.evaluate True with model.load_weights "
                 "evaluates"
             )
     print(f"Building {cfg.loss.name}-engine for {cfg.data.type}-reid")
-    engine = recorded(_engine_class(cfg))(datamanager, model, optimizer, scheduler=scheduler, **_engine_kwargs(cfg))
+    engine = recorded(engine_class(cfg))(datamanager, model, optimizer, scheduler=scheduler, **engine_kwargs(cfg))
     engine.resumed = resumed
     return engine
-
-
-def _engine_class(cfg: Any) -> type:
-    if cfg.loss.name == "drsl":
-        return drsl_engine_class(cfg)
-    name = f"{cfg.data.type.capitalize()}{cfg.loss.name.capitalize()}Engine"
-    engine_class: type = getattr(torchreid.engine, name)
-    return engine_class
-
-
-def _engine_kwargs(cfg: Any) -> dict[str, Any]:
-    return drsl_engine_kwargs(cfg) if cfg.loss.name == "drsl" else engine_kwargs(cfg)
 
 
 def _load_weights(model: nn.Module, path: str) -> None:

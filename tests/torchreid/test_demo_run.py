@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,9 @@ def test_demo_trains_both_losses_and_shows_them(tmp_path: Path, capsys: pytest.C
     assert "Rank-10" in printed
     logged = {"drsl": "loss_drsl", "triplet": "loss_t"}
     for loss, evaluation in evaluations.items():
-        assert f"{100 * evaluation.mAP:.1f}" in printed
+        columns = [100 * evaluation.row([1, 5, 10])[name] for name in ("mAP", "rank1", "rank5", "rank10")]
+        row = next(line for line in printed.splitlines() if f" {loss} " in line)
+        assert re.findall(r"[\d.]+", row) == [f"{value:.1f}" for value in columns]
         folder = RunFolder(tmp_path / "runs" / loss)
         assert {logged[loss], "loss_x"} <= set(folder.rows()[0])
         pictures = list((folder.path / "visrank_market1501").glob("*.jpg"))

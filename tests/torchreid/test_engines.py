@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from drsl_plugin import DRSLoss, drsl_loss
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine, build_drsl_engine, get_default_config
+from drsl_plugin.torchreid.building import engine_class, engine_kwargs
+from drsl_plugin.torchreid.config import merge_options
 
 CLASSES = 3
 PIDS = torch.tensor([0, 0, 1, 1, 2, 2])
@@ -43,7 +45,7 @@ def make_engine(model: nn.Module, engine_class: type = ImageDRSLEngine, **settin
     torch.manual_seed(1)
     datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=CLASSES)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return engine_class(datamanager, model.train(), optimizer, use_gpu=False, **settings)
+    return engine_class(datamanager, model.train(), optimizer, **{"use_gpu": False, **settings})
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_logged_parts_are_those_of_the_loss(images: Tensor) -> None:
 )
 def test_every_setting_reaches_the_loss_from_the_configuration(images: Tensor, name: str, value: Any) -> None:
     cfg = get_default_config()
-    cfg.use_gpu = False
+    cfg.use_gpu, cfg.loss.name, cfg.sampler.train_sampler = False, "drsl", "RandomIdentitySampler"
     cfg.loss.drsl[name] = value
     model = TinyModel()
     expected = DRSLoss(**{name: value})(model(images)[1], PIDS).item()
@@ -116,7 +118,7 @@ def test_every_setting_reaches_the_loss_from_the_configuration(images: Tensor, n
 @pytest.mark.parametrize("smooth", [True, False])
 def test_weights_smoothing_and_pooling_reach_the_engine_from_the_configuration(smooth: bool) -> None:
     cfg = get_default_config()
-    cfg.use_gpu, cfg.data.type, cfg.video.pooling_method = False, "video", "max"
+    cfg.use_gpu, cfg.loss.name, cfg.data.type, cfg.video.pooling_method = False, "drsl", "video", "max"
     cfg.loss.drsl.weight, cfg.loss.drsl.weight_x, cfg.loss.softmax.label_smooth = 0.25, 0.75, smooth
     datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=CLASSES)
     engine = build_drsl_engine(cfg, datamanager, TinyModel(), torch.optim.SGD([torch.zeros(1)], lr=0.1), None)
@@ -195,3 +197,32 @@ def test_model_without_features_is_refused(images: Tensor) -> None:
     engine = make_engine(nn.Sequential(nn.Flatten(), nn.Linear(24, CLASSES)))
     with pytest.raises(DRSLError, match="loss='drsl'"):
         engine.forward_backward({"img": images, "pid": PIDS})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sampler.train_sampler": "RandomSampler"}, "sampler.train_sampler RandomSampler"),
+        ({"train.fixbase_epoch": 1, "loss.drsl.weight_x": 0.0}, "train.fixbase_epoch 1: with loss.drsl.weight_x 0"),
+        ({"train.batch_size": 30}, "train.batch_size 30"),
+    ],
+)
+def test_an_engine_that_could_not_train_is_not_built(changes: dict[str, Any], message: str) -> None:
+    cfg = get_default_config()
+    cfg.use_gpu, cfg.loss.name, cfg.sampler.train_sampler = False, "drsl", "RandomIdentitySampler"
+    merge_options(cfg, [str(word) for pair in changes.items() for word in pair])
+    with pytest.raises(DRSLError, match=message):
+        build_drsl_engine(cfg, None, TinyModel(), torch.optim.SGD([torch.zeros(1)], lr=0.1), None)
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_torchreids_own_engines_get_their_settings(kind: str) -> None:
+    cfg = get_default_config()
+    cfg.use_gpu, cfg.loss.name, cfg.data.type = False, "triplet", kind
+    cfg.loss.triplet.margin, cfg.loss.triplet.weight_t, cfg.loss.triplet.weight_x = 0.7, 0.4, 0.6
+    cfg.loss.softmax.label_smooth, cfg.video.pooling_method = False, "max"
+    engine = make_engine(TinyModel(), engine_class(cfg), **engine_kwargs(cfg))
+    assert type(engine).__name__ == f"{kind.capitalize()}TripletEngine"
+    assert (engine.criterion_t.margin, engine.weight_t, engine.weight_x) == (0.7, 0.4, 0.6)
+    assert engine.criterion_x.eps == 0
+    assert getattr(engine, "pooling_method", "max") == "max"
