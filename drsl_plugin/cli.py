@@ -34,9 +34,10 @@ def main() -> None:
         format_message = getattr(error, "format_message", None)  # click's errors, which Typer may bring its own copy of
         if format_message is None:
             raise
-        message = " ".join(str(format_message()).split())
-        if type(error).__name__ != "NoArgsIsHelpError":  # that one has printed the help
-            print(f"drsl: error: {message}", file=sys.stderr)
+        message = str(format_message())
+        if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help
+            message = f"drsl: error: {' '.join(message.split())}"
+        print(message, file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)
 

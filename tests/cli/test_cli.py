@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import drsl_plugin
-from drsl_plugin.cli import app
+from drsl_plugin.cli import app, main
 from drsl_plugin.presets import preset_names, preset_path
 
 PRESET = "torchreid/osnet_x1_0_drsl_256x128_market1501"
@@ -144,3 +144,45 @@ def test_run_of_a_script_that_cannot_be_run(text: str | None, expected: str, tmp
     assert result.stderr.count("\n") == 1
     assert expected in result.stderr
     assert before == (sys.path[:], sys.argv, sys.stdout)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("nonsense", "No such command 'nonsense'."),
+        ("presets shw", "No such command 'shw'."),
+        ("demo --epochs 0", "Invalid value for '--epochs': 0 is not in the range x>=1."),
+        ("demo --seed x", "Invalid value for '--seed': 'x' is not a valid int"),
+        ("demo --nope", "No such option: --nope"),
+    ],
+)
+def test_what_typer_finds_wrong_is_one_line(
+    arguments: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["drsl", *arguments.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    line, *others = capsys.readouterr().err.splitlines()
+    assert not others
+    assert line.startswith("drsl: error: ")
+    assert message.split("'")[0].split(":")[0].strip() in line
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("presets", 0), ("presets show nothing", 2)])
+def test_the_process_ends_with_the_commands_code(arguments: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["drsl", *arguments.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == code
+
+
+def test_without_arguments_the_help_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["drsl"])
+    with pytest.raises(SystemExit):
+        main()
+    captured = capsys.readouterr()
+    assert "presets" in captured.out + captured.err
+    assert "error" not in captured.err

@@ -8,15 +8,20 @@ import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 import torchreid
 import yaml
 
 from drsl_plugin import run
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import RunFolder
-from drsl_plugin.torchreid import unregister
+from drsl_plugin.torchreid import VideoDRSLEngine, get_default_config, unregister
+from drsl_plugin.torchreid.recording import RecordedRun
+from drsl_plugin.torchreid.script import _drsl_for_triplet
 
 Options = Callable[..., list[str]]
 README = Path(__file__).parents[2] / "README.md"
@@ -79,6 +84,11 @@ if __name__ == '__main__':
 """
 
 
+POSITIONAL = """torchreid.engine.ImageTripletEngine(
+            datamanager, model, optimizer, cfg.loss.triplet.margin, cfg.loss.triplet.weight_t,
+            cfg.loss.triplet.weight_x, scheduler, cfg.use_gpu, cfg.loss.softmax.label_smooth)"""
+
+
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
     folder = tmp_path / "scripts"
@@ -108,6 +118,66 @@ def test_a_script_of_upstreams_trains_with_drsl(
     assert not {name for name in set(sys.modules) - modules if name.startswith(("torchreid.utils", "default_config"))}
     assert torchreid.engine.ImageTripletEngine.__module__.startswith("torchreid.")
     assert not hasattr(torchreid.losses, "DRSLoss")
+
+
+def test_arguments_by_position_reach_the_engine(
+    script: Path, demo_root: Path, tmp_path: Path, small_options: Options
+) -> None:
+    text = re.sub(
+        r"torchreid\.engine\.ImageTripletEngine\(.*?\*\*common\)", POSITIONAL, script.read_text(), flags=re.DOTALL
+    )
+    assert POSITIONAL in text
+    script.write_text(text)
+    options = {"train.max_epoch": 2, "train.stepsize": [1], "train.lr": 0.1}
+    run.main([str(script), *small_options(demo_root, tmp_path / "run", **options)])
+    rates = {row["epoch"]: row["lr"] for row in RunFolder(tmp_path / "run").rows() if "lr" in row}
+    assert rates == pytest.approx({1: 0.1, 2: 0.01})
+
+
+def test_the_last_configuration_that_the_script_makes_counts(
+    script: Path, demo_root: Path, tmp_path: Path, small_options: Options
+) -> None:
+    script.write_text(
+        script.read_text().replace("    cfg = get_default", "    get_default_config()\n    cfg = get_default")
+    )
+    run.main([str(script), *small_options(demo_root, tmp_path / "run")])
+    assert "loss_drsl" in RunFolder(tmp_path / "run").rows()[0]
+
+
+def test_a_script_resumes_where_it_stopped(
+    script: Path, demo_root: Path, tmp_path: Path, small_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"train.max_epoch": 2}
+    run.main([str(script), *small_options(demo_root, tmp_path / "whole", **options)])
+    with monkeypatch.context() as patch:
+        save = RecordedRun._save
+
+        def cut(self: Any, *args: Any, **kwargs: Any) -> None:
+            save(self, *args, **kwargs)
+            raise KeyboardInterrupt
+
+        patch.setattr(RecordedRun, "_save", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run.main([str(script), *small_options(demo_root, tmp_path / "cut", **options)])
+    options["model.resume"] = tmp_path / "cut/model/model.pth.tar-1"
+    run.main([str(script), *small_options(demo_root, tmp_path / "cut", **options)])
+    assert RunFolder(tmp_path / "cut").rows() == RunFolder(tmp_path / "whole").rows()
+
+
+def test_video_engines_of_a_script_are_understood() -> None:
+    cfg = get_default_config()
+    cfg.use_gpu, cfg.loss.name, cfg.data.type, cfg.video.pooling_method = False, "drsl", "video", "max"
+    datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=3)
+    model = torch.nn.Linear(2, 3)
+    arguments = (datamanager, model, torch.optim.SGD(model.parameters(), lr=0.1))
+    stock = torchreid.engine.VideoTripletEngine
+    with _drsl_for_triplet([cfg], []):
+        engine = torchreid.engine.VideoTripletEngine(*arguments, margin=0.3, use_gpu=False)
+        assert isinstance(engine, VideoDRSLEngine)
+        assert engine.pooling_method == "max"
+        cfg.loss.name = "triplet"
+        assert isinstance(torchreid.engine.VideoTripletEngine(*arguments, use_gpu=False), stock)
+    assert torchreid.engine.VideoTripletEngine is stock
 
 
 def test_other_losses_of_the_script_are_left_alone(
