@@ -25,40 +25,46 @@ def explained_download(cfg: Any) -> Iterator[None]:
     if not cfg.model.pretrained:
         yield
         return
-    with _noted_downloads() as downloads:
+    with _noted_places() as places:
         try:
             yield
         except Exception as error:  # urllib, gdown, torch and the file system each raise their own
             what = f"model.pretrained True: the ImageNet weights of {cfg.model.name} cannot be"
             reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
-            if not downloads:
+            if not places:
+                raise
+            url, path = places[-1]
+            if url is None:
                 raise DRSLError(
-                    f"{what} loaded ({reason}); delete the file that Torchreid keeps of them, or set model.pretrained "
-                    "False"
+                    f"{what} loaded ({reason}); delete {path}, which is something else, or set model.pretrained False"
                 ) from error
-            url, path = downloads[-1]
             raise DRSLError(
                 f"{what} fetched ({reason}); put the file (from {url}) at {path}, or set model.pretrained False"
             ) from error
 
 
 @contextlib.contextmanager
-def _noted_downloads() -> Iterator[list[tuple[str, Path]]]:
-    """Note what Torchreid fetches, and to where; it has no table of this that all its models share."""
-    downloads: list[tuple[str, Path]] = []
+def _noted_places() -> Iterator[list[tuple[str | None, Path]]]:
+    """Note what Torchreid fetches and to where, and what it loads: it has no table of this for all its models."""
+    places: list[tuple[str | None, Path]] = []
     zoo: Any = model_zoo  # typed as not exporting what it is for
-    originals = gdown.download, zoo.load_url
+    originals = gdown.download, zoo.load_url, torch.load
 
     def download(url: str, output: str, **kwargs: Any) -> Any:
-        downloads.append((url, Path(output)))
+        places.append((url, Path(output)))
         return originals[0](url, output, **kwargs)
 
     def load_url(url: str, **kwargs: Any) -> Any:
-        downloads.append((url, Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])))
+        places.append((url, Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])))
         return originals[1](url, **kwargs)
 
-    gdown.download, zoo.load_url = download, load_url
+    def load(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if not places and isinstance(file, (str, Path)):
+            places.append((None, Path(file)))
+        return originals[2](file, *args, **kwargs)
+
+    gdown.download, zoo.load_url, torch.load = download, load_url, load  # type: ignore[assignment, unused-ignore]
     try:
-        yield downloads
+        yield places
     finally:
-        gdown.download, zoo.load_url = originals
+        gdown.download, zoo.load_url, torch.load = originals

@@ -386,13 +386,14 @@ def test_pretrained_weights_that_are_no_weights(
     place.write_text("<html>quota exceeded</html>", encoding="utf-8")
     message = error_line(run(*small_options(demo_root, save_dir, **{"model.pretrained": True})))
     assert message.startswith("model.pretrained True: the ImageNet weights of osnet_x0_25 cannot be loaded")
+    assert f"delete {place}" in message
     assert not save_dir.exists()
 
 
 def test_downloads_are_torchreids_own_again(no_network: Path, demo_root: Path, small_options: Options) -> None:
-    before = gdown.download, model_zoo.load_url
+    before = gdown.download, model_zoo.load_url, torch.load
     run(*small_options(demo_root, no_network, **{"model.pretrained": True}))
-    assert (gdown.download, model_zoo.load_url) == before
+    assert (gdown.download, model_zoo.load_url, torch.load) == before
 
 
 # In the middle of a run
