@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,16 @@ def merge_file(cfg: CfgNode, path: Path) -> None:
         _set(cfg, key, value, f"--config-file {path}: ")
 
 
+def merge_settings(cfg: CfgNode, changes: Mapping[str, Any]) -> None:
+    """Merge dotted keys.
+
+    Raises:
+        DRSLError: an unknown key, or a value of another type.
+    """
+    for key, value in changes.items():
+        _set(cfg, key, value, "")
+
+
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
     """Merge ``key value`` pairs from the command line.
 
@@ -146,8 +156,7 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> None:
         known = settings(cfg)
         alone = next((key for key, value in pairs if key not in known or value in known), options[-1])
         raise DRSLError(f"options come in pairs, `key value`: {alone!r} stands alone")
-    for key, value in pairs:
-        _set(cfg, key, value, "")
+    merge_settings(cfg, dict(pairs))
 
 
 def settings(cfg: CfgNode) -> dict[str, Any]:

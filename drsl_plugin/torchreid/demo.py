@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from drsl_plugin.data.progress import progress_bars, render_with_progress
-from drsl_plugin.torchreid.config import get_default_config
+from drsl_plugin.torchreid.config import get_default_config, merge_settings
 from drsl_plugin.torchreid.recording import Evaluation
 from drsl_plugin.torchreid.training import train
 
@@ -20,7 +20,12 @@ CLOSING = "Minutes on drawings show that it runs, not which loss is better."
 
 
 def run_demo(
-    directory: Path, settings: dict[str, int], *, epochs: int, losses: Sequence[str], **options: Any
+    directory: Path,
+    settings: dict[str, int],
+    *,
+    epochs: int,
+    losses: Sequence[str],
+    changes: Mapping[str, Any] | None = None,
 ) -> dict[str, Evaluation]:
     """Render, train OSNet x0.25 from scratch with each loss, evaluate, draw.
 
@@ -29,7 +34,7 @@ def run_demo(
         settings: the keyword arguments of :func:`~drsl_plugin.data.render_demo`.
         epochs: epochs of each training.
         losses: names of losses, each trained with the cross-entropy at weight 1 beside it, alike in all else.
-        **options: configuration keys to change, dots as double underscores, for smaller demos.
+        changes: configuration keys to change, for smaller demos: ``{"data.height": 64}``.
 
     Returns:
         The evaluation of each loss.
@@ -41,7 +46,7 @@ def run_demo(
     evaluations = {}
     with progress_bars() as progress:
         for loss in losses:
-            cfg = _config(root, directory / "runs" / loss, loss, epochs, settings["seed"], options)
+            cfg = _config(root, directory / "runs" / loss, loss, epochs, settings, changes or {})
             task = progress.add_task(f"train {loss}", total=epochs)
 
             def on_step(epoch: int, step: int, steps: int, task: Any = task) -> None:
@@ -57,35 +62,31 @@ def run_demo(
     return evaluations
 
 
-def _config(root: Path, save_dir: Path, loss: str, epochs: int, seed: int, options: dict[str, Any]) -> Any:
+def _config(
+    root: Path, save_dir: Path, loss: str, epochs: int, settings: Mapping[str, int], changes: Mapping[str, Any]
+) -> Any:
     cfg = get_default_config()
     cfg.use_gpu = torch.cuda.is_available()
-    changes = {
-        "model__name": "osnet_x0_25",
-        "model__pretrained": False,
-        "data__root": str(root),
-        "data__save_dir": str(save_dir),
-        "data__height": 128,
-        "data__width": 64,
-        "data__transforms": ["random_flip", "random_crop"],
-        "data__workers": 0,
-        "sampler__train_sampler": "RandomIdentitySampler",
-        "loss__name": loss,
-        "loss__triplet__weight_x": 1.0,
-        "train__lr": 0.0035,
-        "train__batch_size": 64,
-        "train__max_epoch": epochs,
-        "train__lr_scheduler": "cosine",
-        "train__seed": seed,
-        "test__dist_metric": "cosine",
-        **options,
+    ours = {
+        "model.name": "osnet_x0_25",
+        "model.pretrained": False,
+        "data.root": str(root),
+        "data.save_dir": str(save_dir),
+        "data.height": 128,
+        "data.width": 64,
+        "data.transforms": ["random_flip", "random_crop"],
+        "data.workers": 0,
+        "sampler.train_sampler": "RandomIdentitySampler",
+        "loss.name": loss,
+        "loss.triplet.weight_x": 1.0,
+        "train.lr": 0.0035,
+        "train.batch_size": 4 * min(16, settings["identities"]),  # four images of each, Torchreid's default
+        "train.max_epoch": epochs,
+        "train.lr_scheduler": "cosine",
+        "train.seed": settings["seed"],
+        "test.dist_metric": "cosine",
     }
-    for key, value in changes.items():
-        *path, leaf = key.split("__")
-        node = cfg
-        for name in path:
-            node = node[name]
-        node[leaf] = value
+    merge_settings(cfg, {**ours, **changes})
     return cfg
 
 

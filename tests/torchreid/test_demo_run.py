@@ -14,11 +14,11 @@ from drsl_plugin.run_folder import RunFolder
 from drsl_plugin.torchreid.demo import CLOSING, run_demo
 
 SMALL = {"identities": 8, "cameras": 2, "images": 2, "seed": 0}
-SMALLER = {"data__height": 64, "data__width": 32, "train__batch_size": 16}
+SMALLER = {"data.height": 64, "data.width": 32}
 
 
 def test_demo_trains_both_losses_and_shows_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    evaluations = run_demo(tmp_path, SMALL, epochs=2, losses=("drsl", "triplet"), **SMALLER)
+    evaluations = run_demo(tmp_path, SMALL, epochs=2, losses=("drsl", "triplet"), changes=SMALLER)
     printed = capsys.readouterr().out
     assert CLOSING in printed
     assert "Rank-10" in printed
@@ -37,7 +37,7 @@ def test_demo_trains_both_losses_and_shows_them(tmp_path: Path, capsys: pytest.C
 
 
 def test_twins_of_the_demo_differ_in_the_loss_alone(tmp_path: Path) -> None:
-    run_demo(tmp_path, SMALL, epochs=1, losses=("drsl", "triplet"), **SMALLER)
+    run_demo(tmp_path, SMALL, epochs=1, losses=("drsl", "triplet"), changes=SMALLER)
     drsl, triplet = (
         set((tmp_path / "runs" / loss / "config.yaml").read_text().splitlines()) for loss in ("drsl", "triplet")
     )
