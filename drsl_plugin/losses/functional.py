@@ -9,6 +9,15 @@ from torch import Tensor
 
 from drsl_plugin.losses.checks import Distance, Relaxation, Sort, check_batch, check_settings
 from drsl_plugin.losses.scores import cosine_scores, euclidean_scores
+from drsl_plugin.losses.terms import (
+    differences,
+    exact_parts,
+    pad_positives,
+    query_weights,
+    relaxed_step,
+    sorting_error,
+    sum_where,
+)
 
 
 class DRSLParts(NamedTuple):
@@ -156,26 +165,26 @@ def drsl_loss(
         cosines = cosine_scores(queries, references)
         scores = cosines if distance == "cosine" else euclidean_scores(queries, references, is_self)
         is_negative = ~(is_positive | is_self)
-        positives, is_real = _pad_positives(is_positive)
+        positives, is_real = pad_positives(is_positive)
 
         positive_scores = scores.gather(1, positives)
-        among_positives = _relaxed_step(_differences(positive_scores, positive_scores), temperature, relaxation)
+        among_positives = relaxed_step(differences(positive_scores, positive_scores), temperature, relaxation)
         counted = is_real.unsqueeze(1) & ~torch.eye(positives.shape[1], dtype=torch.bool, device=positives.device)
         among_positives = among_positives * counted
-        before = _relaxed_step(_differences(scores, positive_scores), temperature, relaxation)
-        false_positives = _sum_where(before, is_negative)
+        before = relaxed_step(differences(scores, positive_scores), temperature, relaxation)
+        false_positives = sum_where(before, is_negative)
         positive_rank = 1 + among_positives.sum(dim=2)
         ranking = false_positives / (positive_rank + false_positives)
         quality = (1 + cosines.gather(1, positives)) / 2
-        sorting = _sorting_error(among_positives, positive_rank, quality, sort)
+        sorting = sorting_error(among_positives, positive_rank, quality, sort)
 
-        weights = _query_weights(is_real.to(scores.dtype))
+        weights = query_weights(is_real.to(scores.dtype))
         ranking_mean, sorting_mean = (weights * ranking).sum(), (weights * sorting).sum()
         loss = ranking_mean + sort_weight * sorting_mean
         if not return_parts:
             return loss
         with torch.no_grad():
-            ap, above_all = _exact_parts(scores, positive_scores, is_negative, counted)
+            ap, above_all = exact_parts(scores, positive_scores, is_negative, counted)
             parts = DRSLParts(
                 ranking_mean.detach(),
                 sorting_mean.detach(),
@@ -198,59 +207,3 @@ def _gather(
     is_self = torch.eye(len(queries), len(references), dtype=torch.bool, device=queries.device)
     is_positive = (labels.unsqueeze(1) == all_labels.unsqueeze(0)) & ~is_self
     return queries, references, is_self, is_positive
-
-
-def _pad_positives(is_positive: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns of each query's positives, (N, K), and which of them are real rather than padding."""
-    counts = is_positive.sum(dim=1)
-    most = int(counts.max()) if len(counts) else 0
-    columns = torch.argsort(is_positive.to(torch.uint8), dim=1, descending=True, stable=True)[:, :most]
-    return columns, torch.arange(columns.shape[1], device=columns.device) < counts.unsqueeze(1)
-
-
-def _differences(scores: Tensor, positive_scores: Tensor) -> Tensor:
-    """``(N, K, R)``: the score of reference j less that of positive i."""
-    return scores.unsqueeze(1) - positive_scores.unsqueeze(2)
-
-
-def _relaxed_step(x: Tensor, temperature: float, relaxation: Relaxation) -> Tensor:
-    if relaxation == "sigmoid":
-        return torch.sigmoid(x / temperature)
-    # Not a clamp: its gradient at the two ends is 1, and here the slope is 0 from |x| = temperature on.
-    return torch.where(x.abs() >= temperature, (x > 0).to(x.dtype), x / (2 * temperature) + 0.5)
-
-
-def _sum_where(values: Tensor, mask: Tensor) -> Tensor:
-    """Sum of (N, K, R) values over the references that the (N, R) mask names."""
-    return torch.bmm(values, mask.to(values.dtype).unsqueeze(2)).squeeze(2)
-
-
-def _sorting_error(among_positives: Tensor, positive_rank: Tensor, quality: Tensor, sort: Sort) -> Tensor:
-    if sort == "none":
-        return torch.zeros_like(positive_rank)
-    if sort == "order":
-        quality = quality.detach()
-    lack = 1 - quality
-    error = (lack + torch.bmm(among_positives, lack.unsqueeze(2)).squeeze(2)) / positive_rank
-    if sort == "angle":
-        return error
-    better = among_positives * (quality.unsqueeze(1) >= quality.unsqueeze(2))
-    target = (lack + torch.bmm(better, lack.unsqueeze(2)).squeeze(2)) / (1 + better.sum(dim=2))
-    return error - target
-
-
-def _query_weights(is_real: Tensor) -> Tensor:
-    """Weights that average over the positives of each query, then over the queries that have one."""
-    counts = is_real.sum(dim=1, keepdim=True)
-    queries = (counts > 0).sum().clamp(min=1)
-    return is_real / (counts.clamp(min=1) * queries)
-
-
-def _exact_parts(
-    scores: Tensor, positive_scores: Tensor, is_negative: Tensor, counted: Tensor
-) -> tuple[Tensor, Tensor]:
-    """AP share and above-all flag of each positive, by the exact step H(0) = 1."""
-    false_positives = _sum_where((_differences(scores, positive_scores) >= 0).to(scores.dtype), is_negative)
-    ahead = (_differences(positive_scores, positive_scores) >= 0) & counted
-    positive_rank = 1 + ahead.sum(dim=2)
-    return positive_rank / (positive_rank + false_positives), (false_positives == 0).to(scores.dtype)
