@@ -2,26 +2,30 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python -m
-INSTALLED = $(VENV)/.installed
+PIP = $(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt --editable
 
 .PHONY: demo test lint types clean
 
-demo: $(INSTALLED)
+demo: $(VENV)/.torchreid
 	$(RUN) drsl_plugin demo
 
 test: lint types
 	$(RUN) pytest
 
-lint: $(INSTALLED)
+lint: $(VENV)/.dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 
-types: $(INSTALLED)
+types: $(VENV)/.dev
 	$(RUN) mypy
 
-$(INSTALLED): setup.cfg constraints.txt
+$(VENV)/.torchreid: setup.cfg constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[torchreid,dev]"
+	$(PIP) ".[torchreid]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.torchreid
+	$(PIP) ".[torchreid,dev]"
 	touch $@
 
 clean:

@@ -71,7 +71,10 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @app.command("torchreid", context_settings=_PASS_ON, add_help_option=False)
 @_plain_errors
 def torchreid_command(context: typer.Context) -> None:
-    """Train or evaluate with Torchreid, with the arguments of its scripts/main.py."""
+    """Train or evaluate with Torchreid.
+
+    Takes the arguments of Torchreid's scripts/main.py.
+    """
     from drsl_plugin.torchreid.main import main as run
 
     run(context.args)
@@ -80,7 +83,7 @@ def torchreid_command(context: typer.Context) -> None:
 @app.command("run", context_settings=_PASS_ON, add_help_option=False)
 @_plain_errors
 def run_command(context: typer.Context) -> None:
-    """Run your own unmodified copy of Torchreid's scripts/main.py with DRSL known to it."""
+    """Run your own Torchreid main, unmodified, with DRSL."""
     from drsl_plugin.run import main as run
 
     run(context.args)
@@ -100,7 +103,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the drawings and of the trainings.")] = 0,
     compare: Annotated[bool, typer.Option(help="Train with the triplet loss as well.")] = True,
 ) -> None:
-    """Render a small data set, train on it with DRSL and with triplet, and show what comes out."""
+    """Render a data set, train on it, show the results."""
     settings = {"identities": identities, "cameras": cameras, "images": images, "seed": seed}
     if data_only is not None:
         from drsl_plugin.data.progress import render_with_progress
@@ -143,7 +146,9 @@ def show_preset(name: Annotated[str, typer.Argument(help="The preset's name.")])
 @_plain_errors
 def copy_preset(
     name: Annotated[str, typer.Argument(help="The preset's name.")],
-    destination: Annotated[Path, typer.Argument(help="A file that ends in .yaml, or a folder.", metavar="DEST")],
+    destination: Annotated[
+        Path, typer.Argument(help="A file that ends in .yaml, or a folder; made if missing.", metavar="DEST")
+    ],
 ) -> None:
     """Copy a preset, to start a configuration of your own from it."""
     print(presets.copy_preset(name, destination))

@@ -54,7 +54,7 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
             if is_best:  # before the checkpoint that says so: an interruption between the two loses neither
                 with _whole(folder / BEST) as unfinished_best:
                     shutil.copy(unfinished, unfinished_best)
-        print(f'Checkpoint saved to "{path}"')
+        print(f'Checkpoint saved to "{path}"' + (f" and, the best so far, as {BEST}" if is_best else ""))
         written.append(path)
     return written
 

@@ -44,7 +44,7 @@ def check_config(cfg: Any) -> None:
     _check_choices(cfg)
     _check_ranges(cfg)
     _check_transforms(cfg)
-    _check_datasets(cfg)
+    check_datasets(cfg)
     engine_kwargs(cfg)
     if not cfg.test.evaluate:
         check_training(cfg)
@@ -53,7 +53,22 @@ def check_config(cfg: Any) -> None:
             raise DRSLError(f"{key} {path}: no such file")
     if cfg.test.visrank and not cfg.test.evaluate:
         raise DRSLError("test.visrank True: pictures are made by an evaluation; set test.evaluate True as well")
+    if cfg.test.evaluate and not (cfg.model.load_weights or cfg.model.resume or cfg.model.pretrained):
+        raise DRSLError("test.evaluate True: of random weights; name a file with model.load_weights")
     _check_save_dir(cfg)
+
+
+def check_datasets(cfg: Any) -> None:
+    """Check that the data sets are known and on disk.
+
+    Raises:
+        DRSLError: says where a data set was looked for, and how to get it.
+    """
+    for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
+        if not names:
+            raise DRSLError(f"{option} []: names no data set (known: {', '.join(sorted(datasets(cfg)))})")
+        for name in names:
+            _check_dataset(cfg, option, name)
 
 
 def datasets(cfg: Any) -> dict[str, Any]:
@@ -110,22 +125,18 @@ def _check_transforms(cfg: Any) -> None:
             raise DRSLError(f"data.transforms {name}: unknown; Torchreid knows {', '.join(TRANSFORMS)}")
 
 
-def _check_datasets(cfg: Any) -> None:
-    for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
-        if not names:
-            raise DRSLError(f"{option} []: names no data set (known: {', '.join(sorted(datasets(cfg)))})")
-        for name in names:
-            if name not in datasets(cfg):
-                raise DRSLError(
-                    f"{option} {name}: no {cfg.data.type} data set of this name{nearest(name, datasets(cfg))} "
-                    f"(known: {', '.join(sorted(datasets(cfg)))})"
-                )
-            folder = getattr(datasets(cfg)[name], "dataset_dir", None)
-            # Torchreid would make the folder and try a download; those links are dead, and the empty folder stays.
-            if folder and not Path(cfg.data.root, folder).expanduser().is_dir():
-                path = Path(cfg.data.root, folder).expanduser().absolute()
-                how = WHERE_TO_GET.get(name, "Torchreid's documentation of data sets says how to lay it out")
-                raise DRSLError(f"{option} {name}: not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
+def _check_dataset(cfg: Any, option: str, name: str) -> None:
+    if name not in datasets(cfg):
+        raise DRSLError(
+            f"{option} {name}: no {cfg.data.type} data set of this name{nearest(name, datasets(cfg))} "
+            f"(known: {', '.join(sorted(datasets(cfg)))})"
+        )
+    folder = getattr(datasets(cfg)[name], "dataset_dir", None)
+    # Torchreid would make the folder and try a download; those links are dead, and the empty folder stays.
+    if folder and not Path(cfg.data.root, folder).expanduser().is_dir():
+        path = Path(cfg.data.root, folder).expanduser().absolute()
+        how = WHERE_TO_GET.get(name, "Torchreid's documentation of data sets says how to lay it out")
+        raise DRSLError(f"{option} {name}: not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
 
 
 def _check_save_dir(cfg: Any) -> None:

@@ -127,4 +127,6 @@ def _show(evaluations: dict[str, Evaluation], directory: Path) -> None:
     console.print(table)
     console.print(f"Ranked results: {directory / 'runs'}/LOSS/visrank_{TARGET}/", soft_wrap=True)
     console.print(f"CMC curves:     {directory / 'cmc.png'}", soft_wrap=True)
+    recipe = "OSNet x0.25 from scratch, cross-entropy at weight 1 beside each loss; same sampler, schedule and seed."
+    console.print(recipe, soft_wrap=True)
     console.print(CLOSING, soft_wrap=True)

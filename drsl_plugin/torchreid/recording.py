@@ -54,6 +54,8 @@ class RecordedRun(torchreid.engine.Engine):
     """Written into the run folder when the run starts."""
     resumed: tuple[Path, dict[str, Any]] | None = None
     """The checkpoint that the run goes on from, and its place."""
+    weights: str = ""
+    """The file of the weights that an evaluation without a training is of."""
     checkpoints: list[Path]
     """The last checkpoint of each model."""
     evaluations: dict[str, Evaluation]
@@ -66,17 +68,21 @@ class RecordedRun(torchreid.engine.Engine):
         self.checkpoints = []
         self._ranks = kwargs.get("ranks", [1, 5, 10, 20])
         self._best = -math.inf
-        self._step: int | None = None
+        self._step = 0
         if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
             self.folder.start(*self.facts, epochs_done=kwargs.get("start_epoch", 0))
-        if self.resumed is not None and not kwargs.get("test_only"):
-            self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
-        super().run(save_dir=save_dir, **kwargs)
+        try:
+            if self.resumed is not None and not kwargs.get("test_only"):
+                self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
+            super().run(save_dir=save_dir, **kwargs)
+        except KeyboardInterrupt:
+            last = self.checkpoints[0] if self.checkpoints else self.resumed and self.resumed[0]
+            raise KeyboardInterrupt(f"; to go on: model.resume {last}" if last else "; no checkpoint yet") from None
 
     def _go_on(self, path: Path, checkpoint: dict[str, Any], save_dir: str, **kwargs: Any) -> None:
         """Take up where the checkpoint was written, which may have been before an evaluation that was due."""
         self.epoch = checkpoint["epoch"] - 1
-        self._step = next((row["step"] for row in reversed(self.folder.rows()) if "lr" in row), None)
+        self._step = checkpoint.get("step", checkpoint["epoch"] * len(self.train_loader))
         here = Path(save_dir, "model")
         if here.resolve() == path.resolve().parent:
             self.checkpoints = [path]
@@ -99,7 +105,7 @@ class RecordedRun(torchreid.engine.Engine):
         """Take the engine's step and write its values to ``metrics.jsonl``."""
         summary: dict[str, float] = super().forward_backward(data)
         check_finite(self, summary)
-        self._step = self.epoch * self.num_batches + self.batch_idx + 1
+        self._step += 1  # not from num_batches: the identity sampler gives fewer batches than it announces
         self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=self.get_current_lr())
         if self.on_step is not None:
             self.on_step(self.epoch + 1, self.batch_idx + 1, self.num_batches)
@@ -131,9 +137,10 @@ class RecordedRun(torchreid.engine.Engine):
         evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, recorded["cmc"])
         self.evaluations[dataset_name] = evaluation
         self.folder.save_features(dataset_name, self._arrays(dataset_name))
-        self.folder.log(
-            step=self._step, epoch=self._step and self.epoch + 1, target=dataset_name, **evaluation.row(self._ranks)
-        )
+        at: dict[str, Any] = {"step": self._step, "epoch": self.epoch + 1}
+        if not self._step:  # no training
+            at = {"step": None, "epoch": None, "weights": self.weights}
+        self.folder.log(**at, target=dataset_name, **evaluation.row(self._ranks))
         print(f"mINP: {evaluation.mINP:.1%}")
         return float(rank1), float(mean_ap)
 
@@ -154,6 +161,7 @@ class RecordedRun(torchreid.engine.Engine):
 
     def _save(self, epoch: int, is_best: bool = False, **extra: float) -> None:
         """Save, and remove the checkpoint before: the last and the best are kept."""
+        extra["step"] = self._step
         if math.isfinite(self._best):
             extra["best_mAP"] = self._best
         new = save_engine(self, epoch, self.folder.path, is_best, **extra)

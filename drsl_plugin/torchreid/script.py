@@ -7,6 +7,7 @@ import importlib
 import inspect
 import runpy
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import environment
 from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
 from drsl_plugin.torchreid.checkpoints import load, numpy_scalars_allowed
+from drsl_plugin.torchreid.checks import check_datasets
 from drsl_plugin.torchreid.config import add_drsl_config, dump
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
@@ -44,6 +46,8 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         register()
         stack.callback(unregister)
         stack.enter_context(_drsl_for_triplet(configs, argv))
+        stack.enter_context(_checked_data(configs))
+        stack.enter_context(_plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
 
 
@@ -107,6 +111,45 @@ def _drsl_in_default_config(script: Path) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
+def _checked_data(configs: list[Any]) -> Iterator[None]:
+    """Check a configuration that says drsl when the script builds its data manager, the first thing that it builds."""
+    data = torchreid.data
+    originals = {name: getattr(data, name) for name in ("ImageDataManager", "VideoDataManager")}
+    for name, original in originals.items():
+        setattr(data, name, _checked(original, configs))
+    try:
+        yield
+    finally:
+        for name, original in originals.items():
+            setattr(data, name, original)
+
+
+def _checked(manager: Any, configs: list[Any]) -> type:
+    class Checked(manager):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            if configs and configs[-1].loss.name == "drsl":
+                check_datasets(configs[-1])
+                if not configs[-1].test.evaluate:
+                    check_training(configs[-1])
+            super().__init__(*args, **kwargs)
+
+    Checked.__name__ = Checked.__qualname__ = manager.__name__
+    return Checked
+
+
+@contextlib.contextmanager
+def _plain_config_errors() -> Iterator[None]:
+    """Turn what yacs raises of the script's options, by assertions among others, into one line."""
+    try:
+        yield
+    except (AssertionError, KeyError, ValueError) as error:
+        innermost = list(traceback.walk_tb(error.__traceback__))[-1][0]
+        if innermost.f_globals.get("__name__", "").startswith("yacs"):
+            raise DRSLError(f"drsl run: {' '.join(map(str, error.args))}") from error
+        raise
+
+
+@contextlib.contextmanager
 def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> Iterator[None]:
     """Build a DRSL engine wherever the script builds a triplet engine for a configuration that says drsl."""
     engines = torchreid.engine
@@ -127,8 +170,6 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
             cfg = configs[-1] if configs else None
             if cfg is None or cfg.loss.name != "drsl":
                 return super().__new__(cls)
-            if not cfg.test.evaluate:
-                check_training(cfg)
             given = inspect.signature(triplet).bind(*args, **kwargs).arguments
             common = {name: given.get(name) for name in ("datamanager", "model", "optimizer", "scheduler")}
             engine = recorded(engine_class(cfg))(**common, **engine_kwargs(cfg))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import environment
+from drsl_plugin.run_folder import RunFolder, environment
 from drsl_plugin.torchreid import checkpoints
 from drsl_plugin.torchreid.building import engine_class, engine_kwargs
 from drsl_plugin.torchreid.checks import check_config, datasets
@@ -58,21 +57,12 @@ def train(
         engine.on_step = on_step
         facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
         engine.facts = RunFacts(dump(cfg), facts)
+        if engine.resumed is None and not cfg.test.evaluate and RunFolder(cfg.data.save_dir).metrics.exists():
+            print(f"data.save_dir {cfg.data.save_dir} holds an earlier run: its metrics, features and best model go")
         log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
-        with _naming_the_checkpoint(engine, cfg.model.resume):
-            engine.run(**run_kwargs(cfg))
+        engine.run(**run_kwargs(cfg))
         evaluations: dict[str, Evaluation] = engine.evaluations
         return evaluations
-
-
-@contextlib.contextmanager
-def _naming_the_checkpoint(engine: Any, resumed: str) -> Iterator[None]:
-    """Say how to go on after an interruption."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        last = engine.checkpoints[0] if engine.checkpoints else resumed
-        raise KeyboardInterrupt(f"; to go on: model.resume {last}" if last else "") from None
 
 
 def _build_datamanager(cfg: Any) -> Any:
@@ -155,6 +145,7 @@ def _build_engine(cfg: Any, datamanager: Any) -> Any:
     print(f"Building {cfg.loss.name}-engine for {cfg.data.type}-reid")
     engine = recorded(engine_class(cfg))(datamanager, model, optimizer, scheduler=scheduler, **engine_kwargs(cfg))
     engine.resumed = resumed
+    engine.weights = cfg.model.resume or cfg.model.load_weights
     return engine
 
 

@@ -55,6 +55,9 @@ def main() -> None:
     parser.add_argument("--save-dir", default="log/own_dataset")
     args = parser.parse_args()
 
+    pids = {pid for _, pid, _ in FolderDataset.read(Path(args.root, "train"))}
+    if len(pids) < args.identities:
+        raise SystemExit(f"--identities {args.identities}: {args.root}/train has {len(pids)} identities")
     register()
     torchreid.data.register_image_dataset("own", FolderDataset)
     datamanager = torchreid.data.ImageDataManager(

@@ -463,7 +463,7 @@ def test_interrupted_before_the_first_checkpoint(
 ) -> None:
     at_step(1, 2, interrupt)
     result = run(*small_options(demo_root, save_dir))
-    assert (result.exit_code, result.stderr) == (130, "drsl: interrupted\n")
+    assert (result.exit_code, result.stderr) == (130, "drsl: interrupted; no checkpoint yet\n")
 
 
 @pytest.mark.parametrize("reason", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=repr)
@@ -539,3 +539,10 @@ def test_interrupted_before_its_own_first_checkpoint_names_the_resumed_one(
     result = run(*small_options(demo_root, trained, **options))
     assert result.exit_code == 130
     assert result.stderr == f"drsl: interrupted; to go on: model.resume {checkpoint}\n"
+
+
+def test_an_evaluation_of_random_weights(demo_root: Path, trained: Path, small_options: Options) -> None:
+    before = content(trained)
+    message = error_line(run(*small_options(demo_root, trained, **{"test.evaluate": True})))
+    assert message == "test.evaluate True: of random weights; name a file with model.load_weights"
+    assert content(trained) == before

@@ -48,3 +48,9 @@ def test_own_dataset_says_what_it_expects(tmp_path: Path, monkeypatch: pytest.Mo
         runpy.run_path(str(MAIN), run_name="__main__")
     registry(torchreid.data.datasets, "__image_datasets").pop("own", None)
     unregister()
+
+
+def test_own_dataset_says_that_identities_are_too_few(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(MAIN), str(folders)])
+    with pytest.raises(SystemExit, match=r"--identities 16: .*/train has 8 identities"):
+        runpy.run_path(str(MAIN), run_name="__main__")

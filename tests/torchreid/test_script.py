@@ -197,6 +197,22 @@ def test_bad_settings_stop_the_script(script: Path, demo_root: Path, tmp_path: P
         run.main([str(script), *options])
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"loss.drsl.temprature": 0.1}, "drsl run: Non-existent key: loss.drsl.temprature"),
+        ({"loss.drsl.temperature": "abc"}, "drsl run: Type mismatch"),
+        ({"data.root": "nowhere"}, "--sources market1501: not on disk"),
+    ],
+)
+def test_options_of_a_script_are_checked_in_one_line(
+    changes: dict[str, str], message: str, script: Path, demo_root: Path, tmp_path: Path, small_options: Options
+) -> None:
+    with pytest.raises(DRSLError, match=message):
+        run.main([str(script), *small_options(demo_root, tmp_path / "run", **changes)])
+    assert not (tmp_path / "run" / "model").exists()
+
+
 def test_a_script_without_default_config_is_refused(tmp_path: Path) -> None:
     script = tmp_path / "main.py"
     script.write_text("import torchreid\n")

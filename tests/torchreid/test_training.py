@@ -335,15 +335,16 @@ def test_an_evaluation_draws_ranks_and_leaves_the_trainings_files(
     assert {name: (run / name).read_bytes() for name in kept} == kept
     *before, evaluated = RunFolder(run).rows()
     assert before == rows
-    assert evaluated == {**rows[-1], "step": None, "epoch": None}
+    assert evaluated == {**rows[-1], "step": None, "epoch": None, "weights": str(options["model.load_weights"])}
     assert len(list((run / "visrank_market1501").glob("*.jpg"))) == 16
 
 
 def test_a_new_run_in_an_old_folder_starts_its_metrics_anew(
-    demo_root: Path, tmp_path: Path, small_options: Options
+    demo_root: Path, tmp_path: Path, small_options: Options, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for _ in range(2):
+    for told in (False, True):
         main(small_options(demo_root, tmp_path / "run"))
+        assert ("holds an earlier run" in capsys.readouterr().out) == told
     assert [row["step"] for row in RunFolder(tmp_path / "run").rows()][:2] == [1, 2]
     assert sum("mAP" in row for row in RunFolder(tmp_path / "run").rows()) == 1
 
