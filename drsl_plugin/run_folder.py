@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,19 +86,33 @@ class RunFolder:
         import numpy as np
 
         path = self.path / f"features-{target}.npz"
-        self.path.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(path.name + ".unfinished")
-        with unfinished.open("wb") as file:
+        with whole_file(path) as unfinished, unfinished.open("wb") as file:
             np.savez(file, **arrays)
-        os.replace(unfinished, path)
         return path
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file whole."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        unfinished = self.path / f"{name}.unfinished"
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, self.path / name)
+        with whole_file(self.path / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a name to write to; it takes the place of ``path`` once the block ends, and goes if the block raises.
+
+    Args:
+        path: the file; its folder is made where missing.
+
+    Yields:
+        Where to write meanwhile, beside ``path``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def environment(

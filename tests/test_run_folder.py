@@ -47,3 +47,4 @@ def test_features_replace_older_ones_whole(folder: RunFolder, monkeypatch: pytes
     with pytest.raises(ZeroDivisionError):
         folder.save_features("market1501", {"query_pids": np.arange(5)})
     assert np.load(path)["query_pids"].tolist() == [0, 1, 2, 3]
+    assert not list(folder.path.glob("*.unfinished"))

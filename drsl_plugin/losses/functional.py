@@ -119,8 +119,8 @@ def drsl_loss(
     the same sums over :math:`\{j : y_{qj} \ge y_{qi}\}`; for ``"none"`` it is 0 and the loss is Smooth-AP.
 
     The mathematics runs in float32 (float64 stays float64) with autocast off; memory grows as N·K·(N + M) with K the
-    largest number of positives of a query. A NaN in the embeddings makes the loss NaN where any
-    query has a positive, so that loggers see it.
+    largest number of positives of a query. A NaN in the embeddings makes the loss NaN where any query has a positive,
+    so that loggers see it.
 
     Args:
         embeddings: ``(N, D)`` floating point; need not be normalised.

@@ -32,8 +32,7 @@ def build_drsl_engine(
         DRSLError: a setting of ``loss.drsl`` is outside its range, or the sampler, the batch or the fixed epochs do not
             go with DRSL.
     """
-    if not cfg.test.evaluate:
-        check_training(cfg)
+    check_training(cfg)
     engine: ImageDRSLEngine = engine_class(cfg)(
         datamanager, model, optimizer, scheduler=scheduler, **engine_kwargs(cfg)
     )
@@ -64,12 +63,14 @@ def engine_kwargs(cfg: Any) -> dict[str, Any]:
 
 
 def check_training(cfg: Any) -> None:
-    """Check the settings that decide whether the loss can train.
+    """Check the settings of the loss, and, unless the run evaluates only, those that decide whether it can train.
 
     Raises:
         DRSLError: names the setting, what it got and what would do.
     """
     engine_kwargs(cfg)
+    if cfg.test.evaluate:
+        return
     _check_batch(cfg)
     if cfg.loss.name == "drsl":
         _check_positives(cfg)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.run_folder import whole_file
 
 NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"
@@ -47,12 +47,11 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
             **extra,
         }
         folder = Path(save_dir, name)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / NAME.format(epoch + 1)
-        with _whole(path) as unfinished:
+        with whole_file(path) as unfinished:
             torch.save(state, unfinished)
             if is_best:  # before the checkpoint that says so: an interruption between the two loses neither
-                with _whole(folder / BEST) as unfinished_best:
+                with whole_file(folder / BEST) as unfinished_best:
                     shutil.copy(unfinished, unfinished_best)
         print(f'Checkpoint saved to "{path}"' + (f" and, the best so far, as {BEST}" if is_best else ""))
         written.append(path)
@@ -201,14 +200,3 @@ def preserved_random_state() -> Iterator[None]:
         yield
     finally:
         set_random_state(state)
-
-
-@contextlib.contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a name to write to; it takes the place of ``path`` once it is written whole."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

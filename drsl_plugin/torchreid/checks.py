@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from drsl_plugin.errors import DRSLError, nearest
-from drsl_plugin.torchreid.building import check_training, engine_kwargs
+from drsl_plugin.torchreid.building import check_training
 from drsl_plugin.torchreid.config import settings
 from drsl_plugin.torchreid.host import registry, torchreid
 
@@ -45,9 +45,7 @@ def check_config(cfg: Any) -> None:
     _check_ranges(cfg)
     _check_transforms(cfg)
     check_datasets(cfg)
-    engine_kwargs(cfg)
-    if not cfg.test.evaluate:
-        check_training(cfg)
+    check_training(cfg)
     for key, path in (("model.load_weights", cfg.model.load_weights), ("model.resume", cfg.model.resume)):
         if path and not Path(path).expanduser().is_file():
             raise DRSLError(f"{key} {path}: no such file")

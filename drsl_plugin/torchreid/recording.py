@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.run_folder import RunFolder, environment
 from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine, set_random_state
+from drsl_plugin.torchreid.config import dump
 from drsl_plugin.torchreid.engines import check_finite
 from drsl_plugin.torchreid.host import torchreid
 
@@ -39,6 +40,12 @@ class RunFacts(NamedTuple):
     """The resolved configuration, YAML."""
     environment: dict[str, Any]
     """Versions, device, seed, preset."""
+
+
+def run_facts(cfg: Any, argv: Sequence[str], preset: str | None = None) -> RunFacts:
+    """Return what the run of a configuration writes before it starts."""
+    facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
+    return RunFacts(dump(cfg), facts)
 
 
 class RecordedRun(torchreid.engine.Engine):

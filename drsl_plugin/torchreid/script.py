@@ -8,19 +8,18 @@ import inspect
 import runpy
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import environment
 from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
 from drsl_plugin.torchreid.checkpoints import load, numpy_scalars_allowed
 from drsl_plugin.torchreid.checks import check_datasets
-from drsl_plugin.torchreid.config import add_drsl_config, dump
+from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
-from drsl_plugin.torchreid.recording import RunFacts, recorded
+from drsl_plugin.torchreid.recording import recorded, run_facts
 from drsl_plugin.torchreid.register import register, unregister
 
 
@@ -111,17 +110,24 @@ def _drsl_in_default_config(script: Path) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def _checked_data(configs: list[Any]) -> Iterator[None]:
-    """Check a configuration that says drsl when the script builds its data manager, the first thing that it builds."""
-    data = torchreid.data
-    originals = {name: getattr(data, name) for name in ("ImageDataManager", "VideoDataManager")}
+def _replaced(module: Any, names: Sequence[str], replacement: Callable[[Any], type]) -> Iterator[None]:
+    """Put a replacement of each class in its place in a module, for as long as the script runs."""
+    originals = {name: getattr(module, name) for name in names}
     for name, original in originals.items():
-        setattr(data, name, _checked(original, configs))
+        put = replacement(original)
+        put.__name__ = put.__qualname__ = original.__name__
+        setattr(module, name, put)
     try:
         yield
     finally:
         for name, original in originals.items():
-            setattr(data, name, original)
+            setattr(module, name, original)
+
+
+def _checked_data(configs: list[Any]) -> contextlib.AbstractContextManager[None]:
+    """Check a configuration that says drsl when the script builds its data manager, the first thing that it builds."""
+    names = ("ImageDataManager", "VideoDataManager")
+    return _replaced(torchreid.data, names, lambda manager: _checked(manager, configs))
 
 
 def _checked(manager: Any, configs: list[Any]) -> type:
@@ -129,11 +135,9 @@ def _checked(manager: Any, configs: list[Any]) -> type:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if configs and configs[-1].loss.name == "drsl":
                 check_datasets(configs[-1])
-                if not configs[-1].test.evaluate:
-                    check_training(configs[-1])
+                check_training(configs[-1])
             super().__init__(*args, **kwargs)
 
-    Checked.__name__ = Checked.__qualname__ = manager.__name__
     return Checked
 
 
@@ -149,19 +153,10 @@ def _plain_config_errors() -> Iterator[None]:
         raise
 
 
-@contextlib.contextmanager
-def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> Iterator[None]:
+def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """Build a DRSL engine wherever the script builds a triplet engine for a configuration that says drsl."""
-    engines = torchreid.engine
     names = ("ImageTripletEngine", "VideoTripletEngine")
-    originals = {name: getattr(engines, name) for name in names}
-    for name, original in originals.items():
-        setattr(engines, name, _triplet_or_drsl(original, configs, argv))
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(engines, name, original)
+    return _replaced(torchreid.engine, names, lambda triplet: _triplet_or_drsl(triplet, configs, argv))
 
 
 def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> type:
@@ -173,12 +168,10 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
             given = inspect.signature(triplet).bind(*args, **kwargs).arguments
             common = {name: given.get(name) for name in ("datamanager", "model", "optimizer", "scheduler")}
             engine = recorded(engine_class(cfg))(**common, **engine_kwargs(cfg))
-            facts = environment(seed=cfg.train.seed, preset=None, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
-            engine.facts = RunFacts(dump(cfg), facts)
+            engine.facts = run_facts(cfg, argv)
             if cfg.model.resume:
                 path = Path(cfg.model.resume).expanduser()
                 engine.resumed = path, load(path, "model.resume")
             return engine
 
-    TripletOrDRSL.__name__ = TripletOrDRSL.__qualname__ = triplet.__name__
     return TripletOrDRSL

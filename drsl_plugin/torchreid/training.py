@@ -10,16 +10,15 @@ import torch
 from torch import nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder, environment
+from drsl_plugin.run_folder import RunFolder
 from drsl_plugin.torchreid import checkpoints
 from drsl_plugin.torchreid.building import engine_class, engine_kwargs
 from drsl_plugin.torchreid.checks import check_config, datasets
-from drsl_plugin.torchreid.config import dump
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import data_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
 from drsl_plugin.torchreid.pretrained import explained_download
-from drsl_plugin.torchreid.recording import Evaluation, RunFacts, recorded, was_evaluated
+from drsl_plugin.torchreid.recording import Evaluation, recorded, run_facts, was_evaluated
 
 
 def train(
@@ -55,8 +54,7 @@ def train(
         datamanager = _build_datamanager(cfg)
         engine = _build_engine(cfg, datamanager)
         engine.on_step = on_step
-        facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
-        engine.facts = RunFacts(dump(cfg), facts)
+        engine.facts = run_facts(cfg, argv, preset)
         if engine.resumed is None and not cfg.test.evaluate and RunFolder(cfg.data.save_dir).metrics.exists():
             print(f"data.save_dir {cfg.data.save_dir} holds an earlier run: its metrics, features and best model go")
         log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
