@@ -1,0 +1,100 @@
+"""DRSL over several processes: each ranks its own queries against the embeddings of all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+from drsl_plugin.losses.checks import check_batch
+from drsl_plugin.losses.functional import DRSLParts
+from drsl_plugin.losses.module import DRSLoss
+
+
+def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, DRSLParts]:
+    r"""Return one process's share of the loss of the whole batch.
+
+    .. math::
+
+        L_p = \frac{W}{|Q|} \sum_{q \in Q_p} \ell(q), \qquad \frac{1}{W} \sum_p L_p = L
+
+    with W processes, :math:`Q_p` the queries of process p that have a positive anywhere, Q those of all processes and
+    :math:`\ell(q)` the loss of one query, ranked against the embeddings of all processes. The embeddings are gathered
+    with gradient, so after ``DistributedDataParallel`` has averaged, the gradient is that of one process with the whole
+    batch, for a network whose normalisation does not see the batch.
+
+    Args:
+        criterion: the settings.
+        embeddings: ``(N, D)``, this process's; every process holds as many.
+        labels: ``(N,)`` integers.
+
+    Returns:
+        The share :math:`L_p`, whose mean over the processes is the loss, and the parts of the whole batch, the same in
+        every process. A process without a query gives 0 and keeps its graph. Without a process group, or with one
+        process, what ``criterion`` returns.
+
+    Raises:
+        ValueError: shapes that do not go together.
+        TypeError: labels that are not integers.
+
+    Example:
+        >>> share, parts = distributed_drsl_loss(DRSLoss(), torch.eye(4), torch.tensor([0, 0, 1, 1]))
+        >>> share.item(), round(parts.ap.item(), 4)
+        (1.0, 0.3333)
+
+    Source:
+        Ours. A gather without gradient gives about half of the right one on two
+        processes.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        loss, parts = criterion(embeddings, labels, return_parts=True)
+        return loss, parts
+    check_batch(embeddings, labels, None, None)  # before the gather, in which another process would wait for ever
+    if embeddings.dtype != torch.float64:
+        embeddings = embeddings.float()  # gradients of several processes are added up: not in half precision
+    labels = labels.to(embeddings.device, torch.int64).contiguous()
+    others, their_labels = _other_processes(embeddings, labels)
+    loss, parts = criterion(embeddings, labels, others, their_labels, return_parts=True)
+
+    queries = _queries_with_a_positive(labels, their_labels).to(loss.dtype)
+    totals = queries * torch.stack([torch.ones_like(queries), *parts])
+    dist.all_reduce(totals)
+    all_queries = totals[0].clamp(min=1)
+    share = dist.get_world_size() * queries / all_queries
+    return share * loss, DRSLParts(*(totals[1:] / all_queries))
+
+
+class _GatherWithGradient(torch.autograd.Function):
+    """Embeddings of all processes, (W, N, D); the gradient of each is what all processes together say of it.
+
+    ``torch.distributed.nn.functional.all_gather`` does the same, and warns from torch 2.14 on that it will go.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
+        gathered = [torch.empty_like(embeddings) for _ in range(dist.get_world_size())]
+        dist.all_gather(gathered, embeddings)
+        return torch.stack(gathered)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(gradient)
+        return gradient[dist.get_rank()]
+
+
+def _other_processes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Gather the embeddings of the other processes, with gradient, and their labels."""
+    gathered: Tensor = _GatherWithGradient.apply(embeddings.contiguous())
+    gathered_labels = [torch.empty_like(labels) for _ in gathered]
+    dist.all_gather(gathered_labels, labels)
+    others = [rank for rank in range(len(gathered)) if rank != dist.get_rank()]
+    return gathered[others].flatten(0, 1), torch.cat([gathered_labels[rank] for rank in others])
+
+
+def _queries_with_a_positive(labels: Tensor, their_labels: Tensor) -> Tensor:
+    own = (labels.unsqueeze(1) == labels.unsqueeze(0)).sum(dim=1) > 1
+    theirs = (labels.unsqueeze(1) == their_labels.unsqueeze(0)).any(dim=1)
+    return (own | theirs).sum()
