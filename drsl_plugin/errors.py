@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 
 class DRSLError(Exception):
     """What a user can put right: its text is one line that names the setting, what it got and what would do."""
+
+
+class ConfigError(DRSLError):
+    """Several things that a user can put right, each of them a line of its own.
+
+    Args:
+        problems: the lines.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        """Keep the lines."""
+        super().__init__("\n".join(problems))
+        self.problems = list(problems)
 
 
 class OneLineParser(argparse.ArgumentParser):

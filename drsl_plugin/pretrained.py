@@ -16,36 +16,41 @@ from drsl_plugin.errors import DRSLError
 
 
 @contextlib.contextmanager
-def explained_download(cfg: Any) -> Iterator[None]:
+def explained_download(setting: str, model: str, *, enabled: bool) -> Iterator[None]:
     """Turn a failed download of ImageNet weights into one line that says where to put the file.
 
+    Args:
+        setting: the setting that asks for them, ``model.pretrained`` or ``MODEL.BACKBONE.PRETRAIN``.
+        model: the model that they are for.
+        enabled: whether it does.
+
     Raises:
-        DRSLError: ``model.pretrained`` is True and its weights could be neither found nor fetched.
+        DRSLError: the weights could be neither found nor fetched.
     """
-    if not cfg.model.pretrained:
+    if not enabled:
         yield
         return
     with _noted_places() as places:
         try:
             yield
         except Exception as error:  # urllib, gdown, torch and the file system each raise their own
-            what = f"model.pretrained True: the ImageNet weights of {cfg.model.name} cannot be"
+            what = f"{setting} True: the ImageNet weights of {model} cannot be"
             reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
             if not places:
                 raise
             url, path = places[-1]
             if url is None:
                 raise DRSLError(
-                    f"{what} loaded ({reason}); delete {path}, which is something else, or set model.pretrained False"
+                    f"{what} loaded ({reason}); delete {path}, which is something else, or set {setting} False"
                 ) from error
             raise DRSLError(
-                f"{what} fetched ({reason}); put the file (from {url}) at {path}, or set model.pretrained False"
+                f"{what} fetched ({reason}); put the file (from {url}) at {path}, or set {setting} False"
             ) from error
 
 
 @contextlib.contextmanager
 def _noted_places() -> Iterator[list[tuple[str | None, Path]]]:
-    """Note what Torchreid fetches and to where, and what it loads: it has no table of this for all its models."""
+    """Note what a toolbox fetches and to where, and what it loads: neither has a table of this for all its models."""
     places: list[tuple[str | None, Path]] = []
     zoo: Any = model_zoo  # typed as not exporting what it is for
     originals = gdown.download, zoo.load_url, torch.load

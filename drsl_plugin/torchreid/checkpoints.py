@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from drsl_plugin.checkpoint_files import check_kind, load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import whole_file
 
@@ -81,7 +82,7 @@ def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict
             "model.load_weights starts from its weights"
         )
     load_state(model, checkpoint["state_dict"], f"model.resume {path}")
-    _check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"model.resume {path}")
+    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"model.resume {path}", "train.optim")
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:
@@ -96,39 +97,6 @@ def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict
         scheduler.load_state_dict(checkpoint["scheduler"])
     print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
     return checkpoint
-
-
-def _check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str) -> None:
-    """Tell optimizers apart by their settings: torch would take another's state, and fail at the first step."""
-    own, saved = optimizer.param_groups[0], saved_groups[0]
-    # torch adds settings to its optimizers from version to version; what makes one is in all of them.
-    kind = {"betas", "momentum", "alpha", "amsgrad"}
-    if kind & set(own) != kind & set(saved) or own.get("amsgrad") != saved.get("amsgrad"):
-        raise DRSLError(f"{where}: the state of another train.optim than {type(optimizer).__name__}")
-
-
-def load(path: str | Path, setting: str) -> dict[str, Any]:
-    """Read a checkpoint onto the CPU.
-
-    Args:
-        path: the file.
-        setting: the setting that names it, for errors.
-
-    Raises:
-        DRSLError: there is no such file, or torch cannot read it.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise DRSLError(f"{setting} {path}: no such file")
-    try:
-        with numpy_scalars_allowed():
-            checkpoint = torch.load(path, map_location="cpu")
-    except Exception as error:  # torch raises what pickle, zipfile and its own reader raise
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DRSLError(f"{setting} {path}: torch cannot read it ({reason[0]})") from error
-    if not isinstance(checkpoint, Mapping):
-        raise DRSLError(f"{setting} {path}: expected a dictionary of tensors, got {type(checkpoint).__name__}")
-    return dict(checkpoint)
 
 
 def load_state(model: Any, state: Mapping[str, Any], where: str) -> None:
@@ -151,23 +119,6 @@ def load_state(model: Any, state: Mapping[str, Any], where: str) -> None:
         more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
         raise DRSLError(f"{where}: a checkpoint of another model: {'; '.join(wrong[:2])}{more}")
     model.load_state_dict(state)
-
-
-@contextlib.contextmanager
-def numpy_scalars_allowed() -> Iterator[None]:
-    """Let ``torch.load`` read the numpy scalar that Torchreid's own checkpoints hold as their ``rank1``.
-
-    Cause: ``Engine.save_model`` (Torchreid 0.2.5 from PyPI, 1.4.0 from GitHub) stores ``cmc[0]``; since torch 2.6
-    ``torch.load`` reads tensors and plain types only. To see it gone: ``test_old_checkpoint_needs_the_allow_list``.
-    """
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        yield
-        return
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64")]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*names, np.dtype, *dtypes]):
-        yield
 
 
 def random_state() -> dict[str, Any]:

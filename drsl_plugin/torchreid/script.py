@@ -7,14 +7,14 @@ import importlib
 import inspect
 import runpy
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.main_program import as_main_program, plain_config_errors
 from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
-from drsl_plugin.torchreid.checkpoints import load, numpy_scalars_allowed
 from drsl_plugin.torchreid.checks import check_datasets
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
@@ -38,7 +38,8 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         DRSLError: no ``default_config.py`` with ``get_default_config`` beside the script, or bad settings.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_as_main_program(script, argv))
+        stack.enter_context(as_main_program(script, argv))
+        stack.enter_context(_safe_console())
         stack.enter_context(_flat_modules())
         configs = stack.enter_context(_drsl_in_default_config(script))
         stack.enter_context(numpy_scalars_allowed())
@@ -46,21 +47,19 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.callback(unregister)
         stack.enter_context(_drsl_for_triplet(configs, argv))
         stack.enter_context(_checked_data(configs))
-        stack.enter_context(_plain_config_errors())
+        stack.enter_context(plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
 
 
 @contextlib.contextmanager
-def _as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
-    """Arguments, import path and console as the script expects them, and the console safe from Torchreid's Logger."""
-    before = sys.argv, sys.path[:], sys.stdout
-    sys.argv = [str(script), *argv]
-    sys.path.insert(0, str(script.resolve().parent))
-    sys.stdout = Console(before[2])
+def _safe_console() -> Iterator[None]:
+    """Keep the console safe from Torchreid's ``Logger``, which closes what it was given."""
+    before = sys.stdout
+    sys.stdout = Console(before)
     try:
         yield
     finally:
-        sys.argv, sys.path[:], sys.stdout = before
+        sys.stdout = before
 
 
 @contextlib.contextmanager
@@ -139,18 +138,6 @@ def _checked(manager: Any, configs: list[Any]) -> type:
             super().__init__(*args, **kwargs)
 
     return Checked
-
-
-@contextlib.contextmanager
-def _plain_config_errors() -> Iterator[None]:
-    """Turn what yacs raises of the script's options, by assertions among others, into one line."""
-    try:
-        yield
-    except (AssertionError, KeyError, ValueError) as error:
-        innermost = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        if innermost.f_globals.get("__name__", "").startswith("yacs"):
-            raise DRSLError(f"drsl run: {' '.join(map(str, error.args))}") from error
-        raise
 
 
 def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> contextlib.AbstractContextManager[None]:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.pretrained import explained_download
 from drsl_plugin.run_folder import RunFolder
 from drsl_plugin.torchreid import checkpoints
 from drsl_plugin.torchreid.building import engine_class, engine_kwargs
@@ -17,7 +19,6 @@ from drsl_plugin.torchreid.checks import check_config, datasets
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import data_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
-from drsl_plugin.torchreid.pretrained import explained_download
 from drsl_plugin.torchreid.recording import Evaluation, recorded, run_facts, was_evaluated
 
 
@@ -111,7 +112,7 @@ def _check_identities(cfg: Any) -> None:
 
 def _build_engine(cfg: Any, datamanager: Any) -> Any:
     print(f"Building model: {cfg.model.name}")
-    with explained_download(cfg):
+    with explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained):
         model = torchreid.models.build_model(
             name=cfg.model.name,
             num_classes=datamanager.num_train_pids,
@@ -149,7 +150,7 @@ def _build_engine(cfg: Any, datamanager: Any) -> Any:
 
 def _load_weights(model: nn.Module, path: str) -> None:
     """Load weights as Torchreid does, leaving out layers of another shape; fitting less than half is an error here."""
-    weights = checkpoints.load(path, "model.load_weights")
+    weights = load(path, "model.load_weights")
     weights = weights.get("state_dict", weights)
     own = {key: value.shape for key, value in model.state_dict().items() if value.is_floating_point()}
     found = {key.removeprefix("module."): getattr(value, "shape", None) for key, value in weights.items()}
@@ -159,7 +160,7 @@ def _load_weights(model: nn.Module, path: str) -> None:
             f"model.load_weights {path}: weights of another model, {fitting} of the {len(own)} tensors of "
             f"{type(model).__name__} are in it with their shape"
         )
-    with checkpoints.numpy_scalars_allowed():
+    with numpy_scalars_allowed():
         torchreid.utils.load_pretrained_weights(model, path)
 
 

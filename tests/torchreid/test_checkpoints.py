@@ -14,6 +14,7 @@ import torch
 import torchreid
 from torch import nn
 
+from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.torchreid import ImageDRSLEngine, checkpoints
 
@@ -78,7 +79,7 @@ def test_numpy_scalars_of_either_numpy_are_read(tmp_path: Path, module: str) -> 
                 here = np.float64(0).__reduce__()[0].__module__.encode()
                 data = data.replace(b"c" + here + b"\n", b"c" + module.encode() + b"\n")
             new.writestr(name, data)
-    assert checkpoints.load(target, "model.resume")["rank1"] == 0.5
+    assert load(target, "model.resume")["rank1"] == 0.5
 
 
 @pytest.mark.parametrize("saved_parallel", [True, False])

@@ -1,0 +1,46 @@
+"""What running a team's own script as the main program takes; knows no toolbox."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from drsl_plugin.errors import DRSLError
+
+
+@contextlib.contextmanager
+def as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
+    """Set arguments and import path as ``python SCRIPT ARGV…`` would.
+
+    Args:
+        script: the script.
+        argv: its arguments.
+    """
+    before = sys.argv, sys.path[:]
+    sys.argv = [str(script), *argv]
+    sys.path.insert(0, str(script.resolve().parent))
+    try:
+        yield
+    finally:
+        sys.argv, sys.path[:] = before
+
+
+@contextlib.contextmanager
+def plain_config_errors() -> Iterator[None]:
+    """Turn what yacs raises of a script's options, by assertions among others, and a missing file into one line.
+
+    Raises:
+        DRSLError: yacs' own words, or the file's name.
+    """
+    try:
+        yield
+    except (AssertionError, KeyError, ValueError, FileNotFoundError) as error:
+        innermost = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
+        if innermost.startswith("yacs"):
+            raise DRSLError(f"drsl run: {' '.join(map(str, error.args))}") from error
+        if isinstance(error, FileNotFoundError) and innermost == "fastreid.utils.file_io":
+            raise DRSLError(f"drsl run: no such file: {error.filename!r}") from error
+        raise
