@@ -24,8 +24,10 @@ $(VENV)/.torchreid: setup.cfg constraints.txt
 	$(PIP) ".[torchreid]"
 	touch $@
 
+# FastReID's package on PyPI pins torch 1.13.1, so it goes in without its requirements.
 $(VENV)/.dev: $(VENV)/.torchreid
-	$(PIP) ".[torchreid,dev]"
+	$(PIP) ".[torchreid,fastreid,dev]"
+	$(RUN) pip install --quiet --disable-pip-version-check --no-deps fastreid==1.4.0
 	touch $@
 
 clean:

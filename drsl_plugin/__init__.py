@@ -1,4 +1,4 @@
-"""DRSL for person re-identification: the loss, and its engines and presets for Torchreid."""
+"""DRSL for person re-identification: the loss, and what Torchreid and FastReID need to train with it."""
 
 from drsl_plugin.losses import DRSLoss, DRSLParts, drsl_loss
 

@@ -14,7 +14,7 @@ from drsl_plugin import __version__, presets
 from drsl_plugin.errors import DRSLError
 
 app = typer.Typer(
-    help="DRSL, a ranking loss for person re-identification, in Torchreid.",
+    help="DRSL, a ranking loss for person re-identification, in Torchreid and FastReID.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -52,7 +52,8 @@ def _plain_errors(command: Callable[..., None]) -> Callable[..., None]:
         except (DRSLError, ImportError, PermissionError, NotADirectoryError, FileExistsError) as error:
             if isinstance(error, ImportError) and "pip install" not in str(error):
                 raise
-            print(f"drsl: error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+            for problem in getattr(error, "problems", [str(error)]):
+                print(f"drsl: error: {' '.join(problem.splitlines())}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as error:
             print(f"drsl: interrupted{error or ''}", file=sys.stderr)
@@ -80,10 +81,22 @@ def torchreid_command(context: typer.Context) -> None:
     run(context.args)
 
 
+@app.command("fastreid", context_settings=_PASS_ON, add_help_option=False)
+@_plain_errors
+def fastreid_command(context: typer.Context) -> None:
+    """Train or evaluate with FastReID.
+
+    Takes the arguments of FastReID's tools/train_net.py.
+    """
+    from drsl_plugin.fastreid.main import main as run
+
+    run(context.args)
+
+
 @app.command("run", context_settings=_PASS_ON, add_help_option=False)
 @_plain_errors
 def run_command(context: typer.Context) -> None:
-    """Run your own Torchreid main, unmodified, with DRSL."""
+    """Run your own Torchreid or FastReID script, unmodified, with DRSL."""
     from drsl_plugin.run import main as run
 
     run(context.args)
@@ -132,14 +145,18 @@ def list_presets(context: typer.Context) -> None:
     for toolbox in dict.fromkeys(name.partition("/")[0] for name in names):
         console.print(f"[bold]{toolbox}/[/bold]")
         console.print(Columns([name.partition("/")[2] for name in names if name.startswith(f"{toolbox}/")]))
-    console.print("\nrun one:  drsl torchreid --config-file NAME --root DIR\nread one: drsl presets show NAME")
+    console.print(
+        "\nrun one:  drsl torchreid --config-file NAME --root DIR"
+        "\n          FASTREID_DATASETS=DIR drsl fastreid --config-file NAME"
+        "\nread one: drsl presets show NAME"
+    )
 
 
 @presets_app.command("show")
 @_plain_errors
 def show_preset(name: Annotated[str, typer.Argument(help="The preset's name.")]) -> None:
-    """Print a preset."""
-    print(presets.preset_path(name).read_text(encoding="utf-8"), end="")
+    """Print a preset, with what it builds on merged in."""
+    print(presets.preset_text(name), end="")
 
 
 @presets_app.command("copy")

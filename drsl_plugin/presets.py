@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from drsl_plugin.errors import DRSLError, nearest
 
@@ -10,6 +14,7 @@ from drsl_plugin.errors import DRSLError, nearest
 COMMANDS = {"fastreid": "drsl fastreid", "torchreid": "drsl torchreid"}
 
 _SUFFIXES = (".yaml", ".yml")
+_BASE = "_BASE_"  # FastReID's key for the file that a preset builds on
 
 
 def preset_names(toolbox: str | None = None) -> list[str]:
@@ -106,8 +111,47 @@ def resolve_config(path_or_name: str, toolbox: str) -> Path:
     raise DRSLError(f"--config-file: no file and no preset called {path_or_name!r}{hint}")
 
 
+def preset_text(name: str) -> str:
+    """Return a preset as one file that stands on its own.
+
+    A preset without a base is returned as it is. One that builds on others (FastReID's ``_BASE_``) is merged with
+    them by FastReID's rule: mappings merge, anything else is the leaf's. Values keep their spelling and the comments
+    beside them; the comment lines of all the files stand at the head, the leaf's first.
+
+    Args:
+        name: the preset's name as :func:`preset_path` takes it.
+
+    Returns:
+        The text of a YAML file.
+
+    Raises:
+        DRSLError: no such preset.
+
+    Example:
+        >>> text = preset_text("Market1501/bagtricks_R50_drsl")
+        >>> text.splitlines()[0]
+        '# fastreid/Market1501/bagtricks_R50_drsl, with all that it builds on in this one file.'
+        >>> yaml.safe_load(text)["SOLVER"]["IMS_PER_BATCH"]
+        64
+    """
+    path = preset_path(name)
+    files = _with_bases(path)
+    if len(files) == 1:
+        return files[path]
+    settings: dict[str, _Setting] = {}
+    for text in reversed(files.values()):  # the base at the bottom first
+        settings = _merge(settings, _settings(text, yaml.compose(text)))
+    del settings[_BASE]
+    head = [f"# {preset_name(path)}, with all that it builds on in this one file."]
+    for file, text in files.items():
+        head += ["#", f"# {file.name}:", *(line.strip() for line in text.splitlines() if line.lstrip().startswith("#"))]
+    return "\n".join([*head, *_lines(settings), ""])
+
+
 def copy_preset(name: str, destination: Path) -> Path:
     """Copy a preset, as the start of one's own configuration; nothing that exists is overwritten.
+
+    The copy is what :func:`preset_text` returns: it needs no other file.
 
     Args:
         name: the preset's name as :func:`preset_path` takes it.
@@ -128,7 +172,7 @@ def copy_preset(name: str, destination: Path) -> Path:
     """
     source = preset_path(name)
     target = destination if destination.suffix in _SUFFIXES else destination / source.name
-    content = source.read_bytes()
+    content = preset_text(name).encode("utf-8")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("xb") as file:
@@ -176,3 +220,58 @@ def _stem(name: str) -> str:
 def _toolbox(name: str) -> str:
     """Return the toolbox of a preset: the first part of its name."""
     return name.partition("/")[0]
+
+
+def _with_bases(path: Path) -> dict[Path, str]:
+    """Read a file and what it builds on: itself, its base, the base's base."""
+    files: dict[Path, str] = {}
+    base: str | None = path.name
+    while base is not None:
+        path = path.parent / base
+        files[path] = path.read_bytes().decode("utf-8")  # read_text would change the line ends
+        content = yaml.safe_load(files[path])
+        base = content.get(_BASE) if isinstance(content, dict) else None
+    return files
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """A value as its file spells it, or the settings below a key; and the comment beside it."""
+
+    value: str | dict[str, _Setting]
+    comment: str
+
+
+def _settings(text: str, mapping: Any) -> dict[str, _Setting]:
+    """Take a mapping node of ``text`` apart, in which each value is to end on the line of its key."""
+    settings = {}
+    for key, value in mapping.value:
+        nested = isinstance(value, yaml.MappingNode)
+        spelled = _settings(text, value) if nested else text[value.start_mark.index : value.end_mark.index]
+        end = key.end_mark.index + len(":") if nested and not value.flow_style else value.end_mark.index
+        rest = text[end:].partition("\n")[0].strip()
+        settings[key.value] = _Setting(spelled, rest if rest.startswith("#") else "")
+    return settings
+
+
+def _merge(base: dict[str, _Setting], leaf: dict[str, _Setting]) -> dict[str, _Setting]:
+    """Merge by FastReID's rule; a comment goes with its value."""
+    merged = dict(base)
+    for key, setting in leaf.items():
+        below = base.get(key)
+        if below and isinstance(below.value, dict) and isinstance(setting.value, dict):
+            merged[key] = _Setting(_merge(below.value, setting.value), setting.comment or below.comment)
+        else:
+            merged[key] = setting
+    return merged
+
+
+def _lines(settings: dict[str, _Setting], indent: str = "") -> list[str]:
+    """Write settings as YAML, with an empty line above each of the outermost."""
+    lines = []
+    for key, setting in settings.items():
+        value, inner = ("", setting.value) if isinstance(setting.value, dict) else (f" {setting.value}", {})
+        comment = f"  {setting.comment}" if setting.comment else ""
+        lines += [] if indent else [""]
+        lines += [f"{indent}{key}:{value}{comment}", *_lines(inner, indent + "  ")]
+    return lines

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from drsl_plugin.errors import DRSLError, OneLineParser
 
+TOOLBOXES = ("torchreid", "fastreid")
+
 
 def main(argv: Sequence[str]) -> None:
     """Run a script with its own arguments.
@@ -17,23 +19,38 @@ def main(argv: Sequence[str]) -> None:
         argv: the script's path and its arguments.
 
     Raises:
-        DRSLError: no such script, or one that imports no toolbox that DRSL extends.
+        DRSLError: no such script, or one whose imports do not tell which toolbox it runs.
     """
     parser = OneLineParser(
         prog="drsl run",
-        description="Run your own copy of Torchreid's scripts/main.py, unmodified, with loss.name drsl understood.",
-        epilog="example: drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run your own copy of Torchreid's scripts/main.py, or of FastReID's tools/train_net.py, unmodified, "
+        "with DRSL\namong its losses.",
+        epilog="examples:\n  drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl\n"
+        "  drsl run tools/train_net.py --config-file configs/mine.yml MODEL.LOSSES.NAME "
+        '\'("CrossEntropyLoss","DRSLoss")\'',
     )
+    parser.add_argument("--toolbox", choices=TOOLBOXES, help="the script's toolbox; by default the one that it imports")
     parser.add_argument("script", type=Path, help="the script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
-    toolboxes = imported_modules(args.script) & {"torchreid", "fastreid"}
-    if toolboxes != {"torchreid"}:
-        found = " and ".join(sorted(toolboxes)) or "neither torchreid nor fastreid"
-        raise DRSLError(f"drsl run {args.script}: expected a script that imports torchreid, it imports {found}")
-    from drsl_plugin.torchreid.script import run_script
+    toolbox = args.toolbox or _imported_toolbox(args.script)
+    if toolbox == "torchreid":
+        from drsl_plugin.torchreid.script import run_script as run_torchreid_script
 
-    run_script(args.script, args.arguments)
+        run_torchreid_script(args.script, args.arguments)
+    else:
+        from drsl_plugin.fastreid.script import run_script as run_fastreid_script
+
+        run_fastreid_script(args.script, args.arguments)
+
+
+def _imported_toolbox(script: Path) -> str:
+    found = sorted(imported_modules(script) & set(TOOLBOXES))
+    if len(found) != 1:
+        what = " and ".join(found) if found else "neither torchreid nor fastreid"
+        raise DRSLError(f"drsl run {script}: it imports {what}; say which it runs with --toolbox torchreid or fastreid")
+    return found[0]
 
 
 def imported_modules(script: Path) -> set[str]:

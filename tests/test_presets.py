@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import yaml
 from drsl_plugin import presets
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss
-from drsl_plugin.presets import copy_preset, preset_names, preset_path, resolve_config
+from drsl_plugin.presets import copy_preset, preset_names, preset_path, preset_text, resolve_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = ("osnet_x1_0", "osnet_x0_25", "osnet_ain_x1_0", "resnet50")
@@ -224,7 +225,120 @@ def test_a_folder_is_no_config_file(both_toolboxes: Path) -> None:
         resolve_config(str(both_toolboxes), "torchreid")
 
 
+# Writing them out whole
+
+
+@pytest.fixture
+def leaf(both_toolboxes: Path) -> Path:
+    """A preset on a base in another folder, which builds on one beside it."""
+    folder = both_toolboxes / "fastreid"
+    (folder / "Base-below.yml").write_text(
+        """\
+# Below: a paper.
+
+MODEL:  # nets
+  HEADS:
+    SCALE: 64  # of the paper
+    LOSS: ("A", "B",)  # both
+  NAME: net # 1
+INPUT:
+  SIZE: [ 384,128 ]
+""",
+        encoding="utf-8",
+    )
+    (folder / "Base-DRSL.yml").write_text(
+        """\
+# Base: another paper.
+_BASE_: Base-below.yml
+MODEL:
+  # ours
+  HEADS: {SCALE: 32, NECK: after}  # flow
+LR: 0.0000007 # "small"
+""",
+        encoding="utf-8",
+    )
+    leaf = folder / "Market1501" / "agw_R50.yml"
+    leaf.write_text(
+        """\
+# Leaf.
+_BASE_: "../Base-DRSL.yml"
+
+MODEL:
+  NAME: "other # net"
+  NEW:  # node
+    KEY: off
+OUTPUT_DIR: logs
+""",
+        encoding="utf-8",
+    )
+    return leaf
+
+
+def test_a_preset_on_bases_is_written_out_whole(leaf: Path) -> None:
+    assert preset_text("fastreid/Market1501/agw_R50") == (
+        """\
+# fastreid/Market1501/agw_R50, with all that it builds on in this one file.
+#
+# agw_R50.yml:
+# Leaf.
+#
+# Base-DRSL.yml:
+# Base: another paper.
+# ours
+#
+# Base-below.yml:
+# Below: a paper.
+
+MODEL:  # nets
+  HEADS:  # flow
+    SCALE: 32
+    LOSS: ("A", "B",)  # both
+    NECK: after
+  NAME: "other # net"
+  NEW:  # node
+    KEY: off
+
+INPUT:
+  SIZE: [ 384,128 ]
+
+LR: 0.0000007  # "small"
+
+OUTPUT_DIR: logs
+"""
+    )
+
+
+def test_line_ends_make_no_difference_to_what_is_merged(leaf: Path) -> None:
+    expected = preset_text("Market1501/agw_R50")
+    for path in (leaf, *leaf.parent.parent.glob("Base-*.yml")):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert preset_text("Market1501/agw_R50") == expected
+
+
+@pytest.mark.parametrize("content", [b"SEED: 1  # one\r\n\r\n", "# Größe\n[1, 2]".encode(), b"# nothing\n", b""])
+def test_a_preset_without_a_base_stays_as_it_is(both_toolboxes: Path, tmp_path: Path, content: bytes) -> None:
+    (both_toolboxes / "torchreid" / "osnet.yaml").write_bytes(content)
+    assert preset_text("osnet").encode() == content
+    assert copy_preset("osnet", tmp_path).read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_torchreids_presets_stay_as_they_are(name: str) -> None:
+    assert preset_text(name).encode() == preset_path(name).read_bytes()
+
+
+def test_the_text_of_an_unknown_preset() -> None:
+    with pytest.raises(DRSLError, match="no preset called 'resnet51'"):
+        preset_text("resnet51")
+
+
 # Copying them
+
+
+def test_a_copy_is_whole(leaf: Path, tmp_path: Path) -> None:
+    copy = copy_preset("Market1501/agw_R50", tmp_path / "new")
+    assert copy == tmp_path / "new" / "agw_R50.yml"
+    assert copy.read_bytes().decode() == preset_text("Market1501/agw_R50")
 
 
 @pytest.mark.parametrize(
@@ -282,11 +396,21 @@ def test_a_wheel_brings_the_presets_along(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
 
-    show = "from drsl_plugin.presets import *; [print(preset_path(name)) for name in preset_names()]"
+    show = """
+import json
+from drsl_plugin.presets import preset_names, preset_path, preset_text
+print(json.dumps([[str(preset_path(name)), preset_text(name)] for name in preset_names()]))
+"""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     run = subprocess.run(
         [sys.executable, "-c", show], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
 
-    shipped = {Path(line).relative_to(installed / "drsl_plugin" / "configs") for line in run.stdout.splitlines()}
-    assert shipped == {preset_path(name).relative_to(REPOSITORY / "configs") for name in preset_names()}
+    shipped = {
+        Path(path).relative_to(installed / "drsl_plugin" / "configs"): text for path, text in json.loads(run.stdout)
+    }
+    assert shipped == {
+        preset_path(name).relative_to(REPOSITORY / "configs"): preset_text(name) for name in preset_names()
+    }
+    for file in (REPOSITORY / "configs").rglob("*.y*ml"):
+        assert (installed / "drsl_plugin" / file.relative_to(REPOSITORY)).read_bytes() == file.read_bytes()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.presets import preset_names
 from drsl_plugin.torchreid import get_default_config
 
@@ -30,9 +31,16 @@ def test_the_table_of_settings_has_the_keys_and_defaults() -> None:
     assert rows == {key: str(value) for key, value in get_default_config().loss.drsl.items()}
 
 
+def test_the_table_of_fastreids_settings_has_the_keys_and_defaults() -> None:
+    rows = dict(re.findall(r"^\| `MODEL\.LOSSES\.DRSL\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
+    cfg = get_cfg()
+    assert rows == {key: str(value) for key, value in cfg.MODEL.LOSSES.DRSL.items()}
+    assert f"| `SEED` | `{cfg.SEED}` |" in README
+
+
 def test_presets_that_the_readme_names_exist() -> None:
-    named = set(re.findall(r"torchreid/[\w]+_\d+x\d+_\w+", README))
-    assert named
+    named = set(re.findall(r"torchreid/[\w]+_\d+x\d+_\w+|fastreid/(?:Market1501|MSMT17|CUHK03)/[\w-]+", README))
+    assert {name.partition("/")[0] for name in named} == {"torchreid", "fastreid"}
     assert named <= set(preset_names())
 
 

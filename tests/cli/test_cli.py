@@ -82,11 +82,13 @@ def test_presets_on_a_terminal_are_columns(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(sys, "stdout", terminal)
     app(["presets"], standalone_mode=False)
     plain = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
-    heading, *rows = plain.splitlines()
-    assert heading == "torchreid/"
-    assert sorted(plain.split("\nrun one:")[0].split()[1:]) == [name.partition("/")[2] for name in preset_names()]
-    assert len(rows[0].split()) > 1
+    lists = plain.split("\nrun one:")[0]
+    for toolbox, text in zip(("fastreid", "torchreid"), re.split(r"torchreid/\n", lists), strict=True):
+        words = text.removeprefix("fastreid/\n").split()
+        assert sorted(words) == [name.partition("/")[2] for name in preset_names(toolbox)]
+        assert len(text.removeprefix("fastreid/\n").splitlines()[0].split()) > 1
     assert "drsl torchreid --config-file NAME --root DIR" in plain
+    assert "FASTREID_DATASETS=DIR drsl fastreid --config-file NAME" in plain
 
 
 def test_presets_show() -> None:
@@ -127,9 +129,11 @@ def test_run_without_a_script() -> None:
     [
         (None, "cannot be read as a Python script ([Errno 2] No such file or directory"),
         ("import torchreid as\n", "cannot be read as a Python script (invalid syntax"),
-        ("import torch\n", "expected a script that imports torchreid, it imports neither torchreid nor fastreid"),
-        ("import fastreid\n", "expected a script that imports torchreid, it imports fastreid"),
-        ("import torchreid, fastreid.engine\n", "it imports fastreid and torchreid"),
+        (
+            "import torch\n",
+            "it imports neither torchreid nor fastreid; say which it runs with --toolbox torchreid or fastreid",
+        ),
+        ("import torchreid, fastreid.engine\n", "it imports fastreid and torchreid; say which it runs with --toolbox"),
         ("import torchreid\n", "needs upstream's default_config.py with get_default_config beside it"),
     ],
 )

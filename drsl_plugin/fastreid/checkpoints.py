@@ -1,0 +1,124 @@
+"""FastReID's checkpoints, under its names: written whole, resumed exactly, refused where they are another model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsl_plugin.checkpoint_files import check_kind, load
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.run_folder import whole_file
+
+
+class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
+    """FastReID's ``Checkpointer``, which takes what fits of a file and logs the rest; here another model's is an error.
+
+    Args:
+        model: as in FastReID, like the others.
+        save_dir: the run's folder.
+        save_to_disk: False writes nothing, as all processes but one do.
+        **checkpointables: objects with ``state_dict`` and ``load_state_dict``.
+    """
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save the states as FastReID does; a file is replaced by a whole one alone."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        states = {key: each.state_dict() for key, each in self.checkpointables.items()}
+        path = Path(self.save_dir, f"{name}.pth")
+        self.logger.info(f"Saving checkpoint to {path}")
+        with whole_file(path) as unfinished:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, unfinished)
+        self.tag_last_checkpoint(path.name)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the last checkpoint, by a file that is whole."""
+        with whole_file(Path(self.save_dir, "last_checkpoint")) as unfinished:
+            unfinished.write_text(last_filename_basename, encoding="utf-8")
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> Any:
+        """Go on from the last checkpoint where there is one, or start from the weights in ``path``.
+
+        Raises:
+            DRSLError: a file of another model or optimizer.
+        """
+        self._setting = "MODEL.WEIGHTS"
+        if resume and self.has_checkpoint():
+            self._setting = "--resume"
+        return super().resume_or_load(path, resume=resume)
+
+    def load_for_evaluation(self, path: str) -> None:
+        """Load weights to evaluate: all of them but the classifier's.
+
+        Raises:
+            DRSLError: a file of another model.
+        """
+        self._setting = "--eval-only MODEL.WEIGHTS"
+        self.load(path, checkpointables=[])
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
+        """Load as FastReID does.
+
+        Raises:
+            DRSLError: no such file, or a state that does not fit.
+        """
+        self._path = path
+        if path and "://" not in path and not Path(path).is_file():
+            raise DRSLError(f"{self._setting} {path}: no such file")
+        try:
+            return super().load(path, checkpointables)
+        except (ValueError, KeyError) as error:
+            raise DRSLError(f"{self._setting} {path}: {' '.join(str(error).split())}") from error
+
+    _setting = "MODEL.WEIGHTS"
+    _path = ""
+
+    def _load_file(self, f: str) -> dict[str, Any]:
+        checkpoint = load(f, self._setting)
+        if "model" not in checkpoint:
+            raise DRSLError(f"{self._setting} {f}: no `model` in it, so it is no checkpoint of FastReID")
+        if self._setting == "--resume":
+            self._check_states(checkpoint, f"{self._setting} {f}")
+        return checkpoint
+
+    def _check_states(self, checkpoint: dict[str, Any], where: str) -> None:
+        missing = [key for key in ("optimizer", "epoch") if key not in checkpoint]
+        if missing:
+            raise DRSLError(f"{where}: no {' and no '.join(missing)} in it, so training cannot go on from it")
+        check_kind(self.checkpointables["optimizer"], checkpoint["optimizer"]["param_groups"], where, "SOLVER.OPT")
+        scheduler = self.checkpointables.get("lr_sched")
+        saved = checkpoint.get("lr_sched", {})
+        kind = {"milestones", "T_max"}
+        if scheduler is not None and kind & set(scheduler.state_dict()) != kind & set(saved):
+            raise DRSLError(f"{where}: the state of another SOLVER.SCHED than {type(scheduler).__name__}")
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        saved = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
+        own = self.model.state_dict()
+        wrong = [f"{key} is missing" for key in own if key not in saved]
+        wrong += [f"{key} is unknown" for key in saved if key not in own]
+        wrong += [
+            f"{key} has shape {tuple(saved[key].shape)} there and {tuple(value.shape)} in the model"
+            for key, value in own.items()
+            if key in saved and tuple(saved[key].shape) != tuple(value.shape)
+        ]
+        fitting = sum(key in saved and saved[key].shape == value.shape for key, value in own.items())
+        if self._setting.startswith("--eval-only"):
+            wrong = [each for each in wrong if not _of_classifier(each.partition(" ")[0])]
+        elif self._setting == "MODEL.WEIGHTS" and 2 * fitting >= len(own):
+            wrong = []  # a start for another data set or with other losses: FastReID logs what it leaves out
+        if wrong:
+            more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
+            raise DRSLError(
+                f"{self._setting} {self._path}: a checkpoint of another model: {'; '.join(wrong[:2])}{more}"
+            )
+        return super()._load_model(checkpoint)
+
+
+def _of_classifier(key: str) -> bool:
+    """Tell whether a weight is a classifier's, which no evaluation uses."""
+    parts = key.split(".")
+    return len(parts) > 1 and parts[0].endswith(("heads", "head")) and parts[1] in ("weight", "cls_layer")

@@ -1,0 +1,186 @@
+"""What a configuration is checked for before data are read: all that is wrong with it, a line each."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsl_plugin.errors import ConfigError, nearest
+from drsl_plugin.fastreid.config import leaves
+from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
+from drsl_plugin.losses import DRSLoss
+
+SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
+AT_LEAST = {
+    **dict.fromkeys(("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"), 1),
+    **dict.fromkeys(("TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH", "DATALOADER.NUM_INSTANCE"), 1),
+    **dict.fromkeys(("DATALOADER.NUM_WORKERS", "SOLVER.WARMUP_ITERS", "SOLVER.DELAY_EPOCHS"), 0),
+    **dict.fromkeys(("SOLVER.FREEZE_ITERS", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"), 0),
+}
+
+
+def check_config(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -> None:
+    """Check all that can be checked without data.
+
+    Args:
+        cfg: the configuration, merged.
+        processes: how many share a batch, on all machines.
+        evaluate_only: whether nothing is trained.
+
+    Raises:
+        ConfigError: a line for each setting: its name, what it got and what would do.
+    """
+    problems = config_problems(cfg, processes, evaluate_only=evaluate_only)
+    if problems:
+        raise ConfigError(problems)
+
+
+def config_problems(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -> list[str]:
+    """Return what :func:`check_config` raises."""
+    checks: list[Callable[[Any], Iterator[str]]] = [
+        _device,
+        _ranges,
+        _choices,
+        _unsupported,
+        _files,
+        loss_name_problems,
+    ]
+    if not evaluate_only:
+        checks += [_drsl, lambda cfg: _batch(cfg, processes)]
+    return [problem for check in checks for problem in check(cfg)]
+
+
+def _device(cfg: Any) -> Iterator[str]:
+    device = cfg.MODEL.DEVICE
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        yield f"MODEL.DEVICE {device}: unknown; cpu or cuda"
+        return
+    if kind not in ("cpu", "cuda"):
+        yield f"MODEL.DEVICE {device}: FastReID runs on cpu or cuda"
+    elif kind == "cuda" and not torch.cuda.is_available():
+        yield f"MODEL.DEVICE {device}: torch finds no CUDA device here; set MODEL.DEVICE cpu"
+    elif kind == "cpu" and "syncBN" in (cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM):
+        yield "MODEL.BACKBONE.NORM, MODEL.HEADS.NORM syncBN: torch has it for CUDA alone; set BN"
+
+
+def _ranges(cfg: Any) -> Iterator[str]:
+    for key, value in leaves(cfg):
+        least = AT_LEAST.get(key)
+        if least is not None and not value >= least:
+            yield f"{key} {value}: must be {least} or above"
+
+
+def _choices(cfg: Any) -> Iterator[str]:
+    modeling = fastreid.modeling
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper() and name != "Optimizer"]
+    for key, value, allowed in (
+        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, modeling.backbones.BACKBONE_REGISTRY._obj_map),
+        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, modeling.heads.REID_HEADS_REGISTRY._obj_map),
+        ("MODEL.HEADS.NECK_FEAT", cfg.MODEL.HEADS.NECK_FEAT, ("before", "after")),
+        ("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, SAMPLERS),
+        ("SOLVER.OPT", cfg.SOLVER.OPT, optimizers),
+        ("SOLVER.SCHED", cfg.SOLVER.SCHED, ("MultiStepLR", "CosineAnnealingLR")),
+        ("TEST.METRIC", cfg.TEST.METRIC, ("cosine", "euclidean")),
+    ):
+        if key == "SOLVER.OPT" and value == "Lamb":
+            yield "SOLVER.OPT Lamb: FastReID has its code but cannot build it; one of torch's, like Adam, AdamW or SGD"
+        elif value not in allowed:
+            offered = f"; one of {', '.join(allowed)}" if len(allowed) <= 10 else nearest(value, allowed)
+            yield f"{key} {value}: unknown{offered}"
+
+
+def _unsupported(cfg: Any) -> Iterator[str]:
+    if cfg.INPUT.AFFINE.ENABLED:
+        yield (
+            "INPUT.AFFINE.ENABLED True: FastReID gives torchvision's RandomAffine arguments (resample, fillcolor) that "
+            "it dropped in 0.15; set it False"
+        )
+    if cfg.TEST.RERANK.ENABLED and not (torch.cuda.is_available() and _faiss_has_gpus()):
+        yield (
+            "TEST.RERANK.ENABLED True: FastReID re-ranks on CUDA with a faiss built for it, which is not here; set it "
+            "False"
+        )
+    if cfg.DATALOADER.SAMPLER_TRAIN == "SetReWeightSampler":
+        yield (
+            "DATALOADER.SAMPLER_TRAIN SetReWeightSampler: never gives a batch, since it asserts that one is larger "
+            "than what it draws; NaiveIdentitySampler or BalancedIdentitySampler"
+        )
+    if cfg.MODEL.META_ARCHITECTURE in ("MGN", "DRSLMGN"):
+        height = cfg.INPUT.SIZE_TRAIN[0]
+        rows = math.ceil(height / (16 if cfg.MODEL.BACKBONE.LAST_STRIDE == 1 else 32))
+        if height > 0 and math.ceil(rows / math.ceil(rows / 3)) != 3:
+            size = list(cfg.INPUT.SIZE_TRAIN)
+            yield f"INPUT.SIZE_TRAIN {size}: MGN cannot cut {rows} rows of features in three; make it higher"
+
+
+def _faiss_has_gpus() -> bool:
+    import faiss
+
+    return bool(faiss.get_num_gpus())
+
+
+def _files(cfg: Any) -> Iterator[str]:
+    for key, path in (("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS), ("MODEL.BACKBONE.PRETRAIN_PATH", _pretrain_path(cfg))):
+        if path and "://" not in path and not Path(path).is_file():
+            yield f"{key} {path}: no such file"
+    if not cfg.OUTPUT_DIR:
+        yield "OUTPUT_DIR '': give the folder of the run, like logs/mine"
+    output = Path(cfg.OUTPUT_DIR).absolute()
+    there = next(folder for folder in (output, *output.parents) if folder.exists())
+    if not there.is_dir():
+        yield f"OUTPUT_DIR {cfg.OUTPUT_DIR}: {there} is a file; give a folder, or one yet to be made"
+    elif not os.access(there, os.W_OK):
+        yield f"OUTPUT_DIR {cfg.OUTPUT_DIR}: {there} cannot be written to; give another folder"
+
+
+def _pretrain_path(cfg: Any) -> str:
+    return str(cfg.MODEL.BACKBONE.PRETRAIN_PATH) if cfg.MODEL.BACKBONE.PRETRAIN else ""
+
+
+def _drsl(cfg: Any) -> Iterator[str]:
+    if NAME not in cfg.MODEL.LOSSES.NAME or "DRSL" not in cfg.MODEL.LOSSES:
+        return
+    node = {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items()}
+    scale = node.pop("scale")
+    if not 0 <= scale < math.inf:
+        yield f"MODEL.LOSSES.DRSL.SCALE {scale}: must be a finite number, 0 or above"
+    try:
+        DRSLoss(**node)
+    except ValueError as error:
+        name, _, rest = str(error).partition(" ")
+        yield f"MODEL.LOSSES.DRSL.{name.upper()} {rest}"
+    if scale == 0:
+        return
+    if cfg.DATALOADER.SAMPLER_TRAIN not in IDENTITY_SAMPLERS:
+        yield (
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: puts positives in a batch only by chance, and "
+            "DRSL ranks positives; NaiveIdentitySampler or BalancedIdentitySampler"
+        )
+    elif cfg.DATALOADER.NUM_INSTANCE < 2:
+        yield (
+            f"DATALOADER.NUM_INSTANCE {cfg.DATALOADER.NUM_INSTANCE}: no image has a positive in its batch, and DRSL "
+            "ranks positives; use 4, or any number from 2"
+        )
+
+
+def _batch(cfg: Any, processes: int) -> Iterator[str]:
+    batch, instances = cfg.SOLVER.IMS_PER_BATCH, max(cfg.DATALOADER.NUM_INSTANCE, 1)
+    if cfg.DATALOADER.SAMPLER_TRAIN not in IDENTITY_SAMPLERS:
+        instances = 1
+    whole = processes * instances
+    if batch % whole:
+        fitting = max(batch - batch % whole, whole)
+        among = f"{processes} processes of " if processes > 1 else ""
+        yield (
+            f"SOLVER.IMS_PER_BATCH {batch}: no multiple of {among}DATALOADER.NUM_INSTANCE {instances}, with which "
+            f"FastReID's sampler never gives a batch; {fitting} or {fitting + whole} would do"
+        )

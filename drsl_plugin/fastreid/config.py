@@ -1,0 +1,105 @@
+"""The configuration of a FastReID run: the DRSL node, and how files and options are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from drsl_plugin.errors import DRSLError, nearest
+from drsl_plugin.fastreid.host import fastreid
+
+
+def add_drsl_config(cfg: Any) -> None:
+    """Add the node ``MODEL.LOSSES.DRSL`` and the key ``SEED`` to a FastReID configuration.
+
+    Example:
+        >>> from drsl_plugin.fastreid import add_drsl_config
+        >>> from fastreid.config import get_cfg
+        >>> cfg = get_cfg()
+        >>> add_drsl_config(cfg)
+        >>> cfg.MODEL.LOSSES.DRSL.TEMPERATURE
+        0.05
+    """
+    node = fastreid.config.CfgNode()
+    node.SCALE = 1.0  # weight of DRSL, 0 or above
+    node.DISTANCE = "cosine"  # score that ranks: cosine or euclidean
+    node.TEMPERATURE = 0.05  # width of the relaxed step, above 0
+    node.RELAXATION = "sigmoid"  # relaxed step: sigmoid or linear
+    node.SORT = "angle"  # sorting term: angle, order or none
+    node.SORT_WEIGHT = 1.0  # weight of the sorting term, 0 or above
+    cfg.MODEL.LOSSES.DRSL = node
+    cfg.SEED = -1  # seed of everything random, 0 or above; below: another one each time
+
+
+def get_cfg() -> Any:
+    """Return FastReID's default configuration with the DRSL node in it."""
+    cfg = fastreid.config.get_cfg()
+    add_drsl_config(cfg)
+    return cfg
+
+
+def merge_file(cfg: Any, path: Path) -> list[str]:
+    """Merge a YAML file and the files that its ``_BASE_`` names, by FastReID's own reader.
+
+    Returns:
+        What is wrong with it, a line each: unknown keys, values of another type.
+
+    Raises:
+        DRSLError: a file that cannot be read, or no YAML mapping.
+    """
+    try:
+        tree = fastreid.config.CfgNode.load_yaml_with_base(str(path))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AssertionError, TypeError) as error:
+        raise DRSLError(f"--config-file {path}: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise DRSLError(f"--config-file {path}: expected keys like MODEL.DEVICE, got {type(tree).__name__}")
+    return _merge(cfg, dict(leaves(tree)), f"--config-file {path}: ")
+
+
+def merge_options(cfg: Any, options: Sequence[str]) -> list[str]:
+    """Merge ``KEY value`` pairs from the command line.
+
+    Returns:
+        What is wrong with them, a line each.
+    """
+    if options and options[0] == "--":
+        options = options[1:]
+    if len(options) % 2:
+        known = dict(leaves(cfg))
+        pairs = zip(options[::2], options[1::2], strict=False)
+        alone = next((key for key, value in pairs if key not in known or value in known), options[-1])
+        return [f"options come in pairs, `KEY value`: {alone!r} stands alone"]
+    return _merge(cfg, dict(zip(options[::2], options[1::2], strict=True)), "")
+
+
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every key that can be set, dotted, and its value."""
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict):
+            yield from leaves(value, dotted + ".")
+        else:
+            yield dotted, value
+
+
+def _merge(cfg: Any, changes: Mapping[str, Any], where: str) -> list[str]:
+    known = dict(leaves(cfg))
+    return [problem for key, value in changes.items() if (problem := _set(cfg, known, key, value, where))]
+
+
+def _set(cfg: Any, known: Mapping[str, Any], key: str, value: Any, where: str) -> str:
+    """Set one key as yacs does, but for an int that will do for a float; returns what is wrong."""
+    if key not in known:
+        return f"{where}unknown key {key}{nearest(key, known)}"
+    default = known[key]
+    try:
+        try:
+            cfg.merge_from_list([key, value])
+        except ValueError:
+            cfg.merge_from_list([key, float(value) if isinstance(default, float) else value])
+    except (ValueError, TypeError, AssertionError):
+        return f"{where}{key} takes a value of type {type(default).__name__}, like {default!r}; got {value!r}"
+    return ""

@@ -1,0 +1,135 @@
+"""FastReID's architectures with DRSL among their losses; importing this registers them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.loss_names import NAME, architectures, is_own, loss_name_problems
+from drsl_plugin.losses import DRSLoss, DRSLParts, distributed_drsl_loss
+from drsl_plugin.pretrained import explained_download
+
+logger = logging.getLogger("fastreid.drsl")
+
+PARTS = tuple(f"drsl_{name}" for name in DRSLParts._fields)
+"""The names under which FastReID's logs show the parts of the loss."""
+STAND_INS = {"Baseline": "DRSLBaseline", "MGN": "DRSLMGN"}
+MGN_WEIGHT = 0.2
+"""Of each of MGN's five features, as FastReID's MGN weighs its triplet losses."""
+
+
+class DRSLMixin(nn.Module):
+    """Adds DRSL to an architecture's losses where ``MODEL.LOSSES.NAME`` holds ``DRSLoss``; has no parameters."""
+
+    @fastreid.config.configurable  # type: ignore[untyped-decorator, unused-ignore]
+    def __init__(self, *, drsl: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Build the architecture and, of the settings ``drsl``, the criterion."""
+        super().__init__(**kwargs)
+        settings = dict(drsl or {})
+        self.drsl_scale = settings.pop("scale", 1.0)
+        self.drsl = DRSLoss(**settings) if drsl is not None else None
+
+    @classmethod
+    def from_config(cls, cfg: Any) -> dict[str, Any]:
+        """Return the settings of the architecture, and those of DRSL where it is asked for."""
+        return {**super().from_config(cfg), "drsl": drsl_settings(cfg)}  # type: ignore[misc]
+
+    def _drsl_losses(self, features: dict[str, Tensor], labels: Tensor, weight: float) -> dict[str, Tensor]:
+        """Return the loss of each feature by its name, and put the parts, averaged over the features, into the logs."""
+        if self.drsl is None:
+            return {}
+        losses, parts = {}, []
+        for name, feature in features.items():
+            loss, of_feature = distributed_drsl_loss(self.drsl, feature, labels)
+            losses[name] = loss * (self.drsl_scale * weight)
+            parts.append(torch.stack(of_feature))
+        values = torch.stack(parts).mean(dim=0).tolist()
+        fastreid.utils.events.get_event_storage().put_scalars(**dict(zip(PARTS, values, strict=True)))
+        return losses
+
+
+@fastreid.modeling.meta_arch.META_ARCH_REGISTRY.register()  # type: ignore[untyped-decorator, unused-ignore]
+class DRSLBaseline(DRSLMixin, fastreid.modeling.meta_arch.Baseline):
+    """FastReID's ``Baseline`` (BoT, AGW, SBS, OSNet) with ``DRSLoss`` known to it; weights load both ways.
+
+    The loss is ``loss_drsl``, of the features that its triplet loss would see: ``MODEL.HEADS.NECK_FEAT``.
+    """
+
+    def losses(self, outputs: dict[str, Tensor], gt_labels: Tensor) -> dict[str, Tensor]:
+        """Return the losses that ``MODEL.LOSSES.NAME`` names."""
+        losses: dict[str, Tensor] = super().losses(outputs, gt_labels)
+        return {**losses, **self._drsl_losses({"loss_drsl": outputs["features"]}, gt_labels, 1.0)}
+
+
+@fastreid.modeling.meta_arch.META_ARCH_REGISTRY.register()  # type: ignore[untyped-decorator, unused-ignore]
+class DRSLMGN(DRSLMixin, fastreid.modeling.meta_arch.MGN):
+    """FastReID's ``MGN`` with ``DRSLoss`` known to it; weights load both ways.
+
+    DRSL stands where its triplet loss does: ``loss_drsl_b1``, ``_b2``, ``_b3`` of the global branches and ``_b22``,
+    ``_b33`` of the joined parts, each with weight 0.2.
+    """
+
+    def losses(self, *args: Any) -> dict[str, Tensor]:
+        """Return the losses that ``MODEL.LOSSES.NAME`` names.
+
+        Args:
+            *args: the outputs of the heads b1, b2, b21, b22, b3, b31, b32, b33, and the labels.
+        """
+        losses: dict[str, Tensor] = super().losses(*args)
+        b1, b2, b21, b22, b3, b31, b32, b33 = (outputs["features"] for outputs in args[:-1])
+        features = {
+            "loss_drsl_b1": b1,
+            "loss_drsl_b2": b2,
+            "loss_drsl_b3": b3,
+            "loss_drsl_b22": torch.cat((b21, b22), dim=1),
+            "loss_drsl_b33": torch.cat((b31, b32, b33), dim=1),
+        }
+        return {**losses, **self._drsl_losses(features, args[-1], MGN_WEIGHT)}
+
+
+def drsl_settings(cfg: Any) -> dict[str, Any] | None:
+    """Return the settings of DRSL, lower-case, or None where ``MODEL.LOSSES.NAME`` does not hold it.
+
+    Raises:
+        DRSLError: the configuration has no node for them.
+    """
+    if NAME not in cfg.MODEL.LOSSES.NAME:
+        return None
+    if "DRSL" not in cfg.MODEL.LOSSES:
+        raise DRSLError(
+            "MODEL.LOSSES.DRSL: not in the configuration; drsl_plugin.fastreid.add_drsl_config(cfg) adds it"
+        )
+    return {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items()}
+
+
+def build_model(cfg: Any, build: Any = fastreid.modeling.meta_arch.build_model) -> Any:
+    """Build a model as FastReID does; ``Baseline`` and ``MGN`` are built as ours where DRSL is among the losses.
+
+    Args:
+        cfg: the configuration.
+        build: FastReID's function.
+
+    Raises:
+        DRSLError: a loss that the architecture does not know, or pretrained weights that cannot be had.
+    """
+    problems = list(loss_name_problems(cfg))
+    if problems:
+        raise ConfigError(problems)
+    name = cfg.MODEL.META_ARCHITECTURE
+    if NAME in cfg.MODEL.LOSSES.NAME:
+        if name in STAND_INS:
+            logger.info(f"DRSLoss among the losses: {name} is built as {STAND_INS[name]}, which has the same weights")
+            cfg = cfg.clone()
+            cfg.defrost()
+            cfg.MODEL.META_ARCHITECTURE = STAND_INS[name]
+        elif not is_own(name) and not issubclass(architectures()[name], DRSLMixin):
+            logger.warning(f"{name} is trained with DRSLoss only if its own losses() computes it")
+    backbone = cfg.MODEL.BACKBONE
+    pretrain = backbone.PRETRAIN and not backbone.PRETRAIN_PATH
+    with explained_download("MODEL.BACKBONE.PRETRAIN", f"{backbone.NAME} {backbone.DEPTH}", enabled=pretrain):
+        return build(cfg)

@@ -1,0 +1,81 @@
+"""The run folder of a FastReID training, beside what FastReID's own writers leave."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.meta_arch import PARTS
+from drsl_plugin.run_folder import RunFolder, environment
+
+logger = logging.getLogger("fastreid.drsl")
+
+
+class RunRecorder(fastreid.engine.train_loop.HookBase):
+    """A hook that writes ``environment.json`` and ``metrics.jsonl``; of the main process alone.
+
+    Args:
+        folder: the run's folder.
+        facts: of :func:`~drsl_plugin.run_folder.environment`.
+    """
+
+    def __init__(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:
+        """Keep both."""
+        self._folder = folder
+        self._facts = facts
+
+    def before_train(self) -> None:
+        """Begin the folder; one of an earlier run loses its metrics, and the name of its last checkpoint."""
+        done = self.trainer.start_epoch
+        if done == 0 and self._folder.metrics.exists():
+            logger.warning(f"OUTPUT_DIR {self._folder.path} holds an earlier run: its metrics and features go")
+            Path(self._folder.path, "last_checkpoint").unlink(missing_ok=True)
+        self._folder.start(self.trainer.cfg.dump(), self._facts, epochs_done=done)
+
+    def after_step(self) -> None:
+        """Write the step's losses, the parts of DRSL and the learning rate."""
+        step = self.trainer.iter
+        latest = self.trainer.storage.latest()
+        now = {name: value for name, (value, at) in latest.items() if at == step}
+        row = {name: value for name, value in now.items() if "loss" in name or name in ("cls_accuracy", "lr")}
+        row.update({name.removeprefix("drsl_"): now[name] for name in PARTS if name in now})
+        self._folder.log(step=step + 1, epoch=self.trainer.epoch + 1, **row)
+
+
+def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mapping[str, Any], **at: Any) -> None:
+    """Write a line an evaluated target to ``metrics.jsonl``, fractions of 1.
+
+    Args:
+        folder: the run's folder.
+        targets: ``DATASETS.TESTS``.
+        results: what FastReID's ``test`` returns: one target's results, or each target's by its name.
+        **at: the step and the epoch, or the weights that an evaluation without a training is of.
+    """
+    by_target = {targets[0]: results} if len(targets) == 1 else results
+    for target, values in by_target.items():
+        if "mAP" not in values:
+            continue  # another evaluator's, of a trainer of their own
+        ranks = {f"rank{k}": float(values[f"Rank-{k}"]) / 100 for k in (1, 5, 10)}
+        folder.log(**at, target=target, mAP=float(values["mAP"]) / 100, mINP=float(values["mINP"]) / 100, **ranks)
+
+
+def run_facts(cfg: Any, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
+    """Return what ``environment.json`` holds."""
+    cuda = not cfg.MODEL.DEVICE.startswith("cpu")
+    facts = environment(seed=seed, preset=preset, argv=argv, toolbox=fastreid, cuda=cuda)
+    return {**facts, "processes": fastreid.utils.comm.get_world_size()}
+
+
+class PartsInLine(logging.LoggerAdapter):  # type: ignore[type-arg]
+    """Adds the batch's AP and the share of positives above all negatives to FastReID's line of losses."""
+
+    def process(self, msg: str, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
+        """Put them behind the losses."""
+        histories = fastreid.utils.events.get_event_storage().histories()
+        shown = [name for name in PARTS if name in histories and name.endswith(("_ap", "_above_all"))]
+        text = "".join(f"{name}: {histories[name].median(200):.4g}  " for name in shown)
+        before, lr, after = msg.rpartition("lr: ")
+        return f"{before}{text}{lr}{after}", kwargs

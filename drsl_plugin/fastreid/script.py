@@ -1,0 +1,150 @@
+"""Runs a team's unmodified FastReID script, ``tools/train_net.py`` or one like it, with DRSL known to FastReID."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import runpy
+import sys
+import types
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from drsl_plugin.fastreid.checks import check_config
+from drsl_plugin.fastreid.compat import keep_gradient_buffers, plain_loaders
+from drsl_plugin.fastreid.config import add_drsl_config
+from drsl_plugin.fastreid.evaluation import FeatureEvaluator
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.launch import launch
+from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.trainer import DRSLTrainer
+from drsl_plugin.fastreid.training import quiet_warnings
+from drsl_plugin.main_program import as_main_program, plain_config_errors
+
+
+def run_script(script: Path, argv: Sequence[str]) -> None:
+    """Run a script as ``python SCRIPT ARGV…`` would, with DRSL known to FastReID for that long.
+
+    While it runs, ``get_cfg()`` has the DRSL node, ``DefaultTrainer`` is :class:`~drsl_plugin.fastreid.DRSLTrainer`,
+    ``build_model`` knows DRSL, and ``launch`` gives each process that it starts the same.
+
+    Args:
+        script: the script.
+        argv: its arguments.
+
+    Raises:
+        DRSLError: bad settings.
+    """
+    script = script.resolve()
+    with _drsl_known(script, argv), plain_config_errors():
+        runpy.run_path(str(script), run_name="__main__")
+
+
+@contextlib.contextmanager
+def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
+    engine, defaults = fastreid.engine, sys.modules["fastreid.engine.defaults"]
+    meta_arch, evaluation = fastreid.modeling.meta_arch, fastreid.evaluation
+    stock_setup, stock_optimizer = defaults.default_setup, fastreid.solver.build_optimizer
+
+    def default_setup(cfg: Any, args: Any) -> None:
+        processes = fastreid.utils.comm.get_world_size()
+        check_config(cfg, processes, evaluate_only=getattr(args, "eval_only", False))
+        stock_setup(cfg, args)
+
+    def build_optimizer(*args: Any, **kwargs: Any) -> Any:
+        optimizer, wrapper = stock_optimizer(*args, **kwargs)
+        keep_gradient_buffers(optimizer)
+        return optimizer, wrapper
+
+    replacements: list[tuple[Any, str, Any]] = [
+        (engine, "DefaultTrainer", DRSLTrainer),
+        (defaults, "DefaultTrainer", DRSLTrainer),
+        (engine, "default_setup", default_setup),
+        (defaults, "default_setup", default_setup),
+        (engine, "launch", _launch_like(script, argv)),
+        (sys.modules["fastreid.engine.launch"], "launch", _launch_like(script, argv)),
+        (fastreid.modeling, "build_model", build_model),
+        (meta_arch, "build_model", build_model),
+        (fastreid.solver, "build_optimizer", build_optimizer),
+        (evaluation, "ReidEvaluator", FeatureEvaluator),
+        (defaults, "ReidEvaluator", FeatureEvaluator),
+    ]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(as_main_program(script, argv))
+        stack.enter_context(quiet_warnings())
+        stack.enter_context(_drsl_in_defaults())
+        if not torch.cuda.is_available():
+            stack.enter_context(plain_loaders("cpu", workers=sys.maxsize))
+        for owner, name, value in replacements:
+            stack.enter_context(_replaced(owner, name, value))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextlib.contextmanager
+def _drsl_in_defaults() -> Iterator[None]:
+    """Add the DRSL node to the defaults that ``get_cfg()`` copies."""
+    defaults = importlib.import_module("fastreid.config.defaults")._C
+    add_drsl_config(defaults)
+    try:
+        yield
+    finally:
+        del defaults.MODEL.LOSSES["DRSL"], defaults["SEED"]
+
+
+def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
+    """Return a ``launch`` whose processes know DRSL before they import the script."""
+
+    def launch_script(
+        main_func: Callable[..., Any],
+        num_gpus_per_machine: int,
+        num_machines: int = 1,
+        machine_rank: int = 0,
+        dist_url: str | None = None,
+        args: tuple[Any, ...] = (),
+    ) -> Any:
+        if num_gpus_per_machine * num_machines == 1:
+            return main_func(*args)
+        work = pickle.dumps((main_func, args))  # now, while the script is the main module
+        with _main_not_imported():
+            return launch(
+                _in_process, num_gpus_per_machine, num_machines, machine_rank, dist_url, (script, tuple(argv), work)
+            )
+
+    return launch_script
+
+
+@contextlib.contextmanager
+def _main_not_imported() -> Iterator[None]:
+    """Keep new processes from importing the main module before anything of ours: FastReID cannot be imported yet."""
+    main = sys.modules["__main__"]
+    file = main.__dict__.pop("__file__", None)
+    try:
+        yield
+    finally:
+        if file is not None:
+            main.__file__ = file
+
+
+def _in_process(script: Path, argv: tuple[str, ...], work: bytes) -> None:
+    """Import the script as :mod:`multiprocessing` would, with DRSL known, and call its function."""
+    with _drsl_known(script, argv):
+        main = types.ModuleType("__mp_main__")
+        main.__dict__.update(runpy.run_path(str(script), run_name="__mp_main__"))
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = main
+        main_func, args = pickle.loads(work)
+        with plain_config_errors():
+            main_func(*args)

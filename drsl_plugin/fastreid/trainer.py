@@ -1,0 +1,232 @@
+"""FastReID's ``DefaultTrainer``, alive on today's torch and with or without a GPU, and resumed exactly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
+from drsl_plugin.fastreid.checks import check_config
+from drsl_plugin.fastreid.compat import (
+    FrozenSteps,
+    distributed_wrapper,
+    is_cpu,
+    keep_gradient_buffers,
+    known_errors_unlogged,
+    plain_loaders,
+)
+from drsl_plugin.fastreid.datasets import check_batches, data_errors
+from drsl_plugin.fastreid.evaluation import FeatureEvaluator
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.recording import PartsInLine, RunRecorder, record_evaluation, run_facts
+from drsl_plugin.fastreid.seeding import chosen_seed, seed_process, start_epoch_of_data
+from drsl_plugin.run_folder import RunFolder
+
+logger = logging.getLogger("fastreid.drsl")
+
+
+class DRSLTrainer(fastreid.engine.DefaultTrainer):
+    """Train as FastReID's ``DefaultTrainer`` does, with its data, hooks, evaluators and checkpoints.
+
+    Beyond that it trains on torch 2 and on the CPU, in one process or several; knows ``DRSLoss``; seeds from ``SEED``;
+    goes on from a checkpoint as if the run had never stopped; and leaves a run folder.
+
+    Args:
+        cfg: a FastReID configuration with :func:`~drsl_plugin.fastreid.add_drsl_config`'s node.
+        argv: the command's arguments, for ``environment.json``.
+        preset: the name of the preset, likewise.
+
+    Raises:
+        DRSLError: a loss that nobody knows, data that cannot fill a batch, weights that cannot be had.
+
+    Example::
+
+        from drsl_plugin.fastreid import DRSLTrainer, add_drsl_config
+        from fastreid.config import get_cfg
+
+        cfg = get_cfg()
+        add_drsl_config(cfg)
+        cfg.merge_from_file("configs/Market1501/bagtricks_R50.yml")
+        cfg.MODEL.LOSSES.NAME = ("CrossEntropyLoss", "DRSLoss")
+        trainer = DRSLTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+    """
+
+    checkpointer: Any
+
+    def __init__(self, cfg: Any, argv: Sequence[str] = (), preset: str | None = None) -> None:
+        """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
+        check_config(cfg, processes=fastreid.utils.comm.get_world_size())
+        cfg = _without_amp_on_cpu(cfg)
+        self._seed = chosen_seed(cfg)
+        self._facts = run_facts(cfg, self._seed, argv, preset)
+        seed_process(self._seed)
+        if cfg.OUTPUT_DIR and fastreid.utils.comm.is_main_process():
+            Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+        with distributed_wrapper(cfg):
+            super().__init__(cfg)
+        keep_gradient_buffers(self.optimizer)
+
+    # What FastReID builds
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> Any:
+        """Build the model, with DRSL where ``MODEL.LOSSES.NAME`` holds it."""
+        return build_model(cfg, super().build_model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> Any:
+        """Build the loader of the training set.
+
+        Raises:
+            DRSLError: no such data set, or one that cannot fill a batch.
+        """
+        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("NAMES", cfg.DATASETS.NAMES):
+            loader = super().build_train_loader(cfg)
+        check_batches(cfg, loader.dataset)
+        return loader
+
+    @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+        """Build the loader of a target, and count its queries.
+
+        Raises:
+            DRSLError: no such data set.
+        """
+        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("TESTS", [dataset_name]):
+            return super().build_test_loader(cfg, dataset_name)
+
+    @classmethod
+    def build_evaluator(cls, cfg: Any, dataset_name: str, output_dir: str | None = None) -> tuple[Any, Any]:
+        """Build the loader and the evaluator of a target."""
+        loader, num_query = cls.build_test_loader(cfg, dataset_name)
+        return loader, FeatureEvaluator(cfg, num_query, output_dir, target=dataset_name)
+
+    def build_writers(self) -> list[Any]:
+        """Build FastReID's writers; the line on the console shows the batch's AP as well."""
+        writers: list[Any] = super().build_writers()
+        for writer in writers:
+            if isinstance(writer, fastreid.utils.events.CommonMetricPrinter):
+                writer.logger = PartsInLine(writer.logger, {})
+        return writers
+
+    def build_hooks(self) -> list[Any]:
+        """Build FastReID's hooks, which save more than its own and write the run folder."""
+        scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
+        self.checkpointer = ExactCheckpointer(
+            self.model,
+            self.cfg.OUTPUT_DIR,
+            save_to_disk=self.checkpointer.save_to_disk,
+            **self.checkpointer.checkpointables,
+            frozen_steps=FrozenSteps(self.optimizer),
+            drsl_run=self,
+            **scaler,
+        )
+        hooks: list[Any] = super().build_hooks()
+        for hook in hooks:
+            if isinstance(hook, fastreid.engine.hooks.EvalHook):
+                hook._func = self._recorded(hook._func)
+            if isinstance(hook, fastreid.engine.hooks.PeriodicCheckpointer):
+                self._periodic = hook
+        if fastreid.utils.comm.is_main_process() and self.cfg.OUTPUT_DIR:
+            hooks.append(RunRecorder(RunFolder(self.cfg.OUTPUT_DIR), self._facts))
+        return hooks
+
+    # What a run does
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Go on from the last checkpoint in ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``, as FastReID does.
+
+        Raises:
+            DRSLError: a checkpoint of another model or optimizer, or of a run that is finished.
+        """
+        super().resume_or_load(resume)
+        if self.start_epoch >= self.max_epoch:
+            raise DRSLError(
+                f"--resume: the run in OUTPUT_DIR {self.cfg.OUTPUT_DIR} has all of its SOLVER.MAX_EPOCH "
+                f"{self.max_epoch} epochs behind it; a larger one trains on, --eval-only evaluates"
+            )
+
+    def train(self) -> Any:
+        """Train and evaluate.
+
+        Returns:
+            The last evaluation; nothing but in the main process.
+
+        Raises:
+            DRSLError: a loss that is not finite, names the epoch, the step and the values.
+        """
+        with known_errors_unlogged():
+            return super().train()
+
+    def before_epoch(self) -> None:
+        """Begin an epoch: with random numbers that follow from the seed and the epoch alone."""
+        start_epoch_of_data(self._trainer, self._seed, self.epoch)
+        super().before_epoch()
+
+    def run_step(self) -> None:
+        """Take one training step.
+
+        Raises:
+            DRSLError: a loss is not finite; the step is not taken.
+        """
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            raise DRSLError(
+                f"epoch {self.epoch + 1}, step {self.iter + 1}: {' '.join(str(error).split())}; "
+                "a lower SOLVER.BASE_LR, or a checkpoint from before, may help"
+            ) from error
+
+    @classmethod
+    def test(cls, cfg: Any, model: Any) -> Any:
+        """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
+        modes = {module: module.training for module in model.modules()}
+        try:
+            return super().test(cfg, model)
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+    # What its checkpoints hold beyond FastReID's
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the seed and the best metric so far, for checkpoints."""
+        return {"seed": self._seed, "best_metric": float(self._periodic.best_metric) if self._periodic else -1.0}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take them from a checkpoint."""
+        self._seed = self._facts["seed"] = state["seed"]
+        if self._periodic:
+            self._periodic.best_metric = state["best_metric"]
+
+    _periodic: Any = None
+
+    def _recorded(self, evaluate: Any) -> Any:
+        def run() -> Any:
+            results = evaluate()
+            if results and self.cfg.OUTPUT_DIR:
+                at = {"step": self.iter, "epoch": self.epoch + 1}
+                record_evaluation(RunFolder(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TESTS, results, **at)
+            return results
+
+        return run
+
+
+def _without_amp_on_cpu(cfg: Any) -> Any:
+    """Switch mixed precision off on the CPU, where FastReID's needs CUDA; every published configuration sets it."""
+    if not (cfg.SOLVER.AMP.ENABLED and is_cpu(cfg.MODEL.DEVICE)):
+        return cfg
+    logger.warning("SOLVER.AMP.ENABLED True is for CUDA: on MODEL.DEVICE cpu this run trains in float32")
+    cfg = cfg.clone()
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.SOLVER.AMP.ENABLED = False
+    if frozen:
+        cfg.freeze()
+    return cfg

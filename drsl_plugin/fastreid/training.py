@@ -1,0 +1,190 @@
+"""One run of FastReID from a configuration, as its ``tools/train_net.py`` does it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
+from drsl_plugin.fastreid.checks import config_problems
+from drsl_plugin.fastreid.compat import is_cpu
+from drsl_plugin.fastreid.datasets import dataset_problems
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.recording import record_evaluation, run_facts
+from drsl_plugin.fastreid.seeding import chosen_seed, seed_process
+from drsl_plugin.fastreid.trainer import DRSLTrainer
+from drsl_plugin.run_folder import RunFolder
+
+
+class Job(NamedTuple):
+    """What every process of a run needs to know."""
+
+    cfg: Any
+    """The configuration, merged and checked."""
+    args: argparse.Namespace
+    """The parsed arguments: ``resume``, ``eval_only``, ``config_file``."""
+    argv: tuple[str, ...]
+    """The arguments as they were given, for ``environment.json``."""
+    preset: str | None
+    """The name of the preset, likewise."""
+
+
+def run_job(job: Job) -> Any:
+    """Train and evaluate, or evaluate only; leaves the run folder ``OUTPUT_DIR``.
+
+    Returns:
+        The last evaluation, in the main process.
+
+    Raises:
+        DRSLError: data, weights or a checkpoint that do not go with the configuration, or a loss that is not finite.
+    """
+    cfg = job.cfg
+    with _own_log_handlers(), quiet_warnings():
+        fastreid.engine.default_setup(cfg, job.args)
+        if job.args.eval_only:
+            return evaluate(job)
+        trainer = DRSLTrainer(cfg, job.argv, job.preset)
+        trainer.resume_or_load(resume=job.args.resume)
+        try:
+            return trainer.train()
+        except KeyboardInterrupt:
+            saved = trainer.checkpointer
+            last = f"; --resume goes on from {saved.get_checkpoint_file()}" if saved.has_checkpoint() else ""
+            raise KeyboardInterrupt(last or "; no checkpoint yet") from None
+
+
+def evaluate(job: Job) -> Any:
+    """Evaluate ``MODEL.WEIGHTS``, and write it down in the run folder beside what is there."""
+    cfg = job.cfg.clone()
+    cfg.MODEL.BACKBONE.PRETRAIN = False
+    seed = chosen_seed(cfg)
+    seed_process(seed)
+    model = DRSLTrainer.build_model(cfg)
+    ExactCheckpointer(model).load_for_evaluation(cfg.MODEL.WEIGHTS)
+    results = DRSLTrainer.test(cfg, model)
+    if fastreid.utils.comm.is_main_process() and cfg.OUTPUT_DIR:
+        folder = RunFolder(cfg.OUTPUT_DIR)
+        if not folder.metrics.exists():  # beside a training, leave its files
+            folder.start(cfg.dump(), run_facts(cfg, seed, job.argv, job.preset), epochs_done=0)
+        record_evaluation(folder, cfg.DATASETS.TESTS, results, step=None, epoch=None, weights=cfg.MODEL.WEIGHTS)
+    return results
+
+
+def is_cpu_run(cfg: Any) -> bool:
+    """Tell whether the run is on the CPU; a device that torch does not know is not."""
+    try:
+        return is_cpu(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        return False
+
+
+def check_run(cfg: Any, args: argparse.Namespace, processes: int = 1) -> None:
+    """Check all that can be checked before data are read.
+
+    Args:
+        cfg: the configuration, merged.
+        args: the parsed arguments: ``resume`` and ``eval_only``.
+        processes: how many share a batch, on all machines.
+
+    Raises:
+        ConfigError: a line for each setting: its name, what it got and what would do.
+    """
+    problems = run_problems(cfg, args, processes)
+    if problems:
+        raise ConfigError(problems)
+
+
+def run_problems(cfg: Any, args: argparse.Namespace, processes: int) -> list[str]:
+    """Return what :func:`check_run` raises."""
+    return [
+        *config_problems(cfg, processes, evaluate_only=args.eval_only),
+        *dataset_problems(cfg, evaluate_only=args.eval_only),
+        *_folder_problems(cfg, resume=args.resume, evaluate_only=args.eval_only),
+    ]
+
+
+def _folder_problems(cfg: Any, *, resume: bool, evaluate_only: bool) -> list[str]:
+    problems = []
+    tag = Path(cfg.OUTPUT_DIR, "last_checkpoint")
+    if resume and evaluate_only:
+        problems.append("--resume --eval-only: an evaluation is of MODEL.WEIGHTS and resumes nothing; leave one out")
+    elif resume and not tag.is_file():
+        problems.append(
+            f"--resume: OUTPUT_DIR {cfg.OUTPUT_DIR} has no checkpoint to go on from; leave --resume out, or name the "
+            "folder of the run (SOLVER.CHECKPOINT_PERIOD says how many epochs lie between two)"
+        )
+    elif resume and not Path(cfg.OUTPUT_DIR, tag.read_text(encoding="utf-8").strip()).is_file():
+        problems.append(f"--resume: {tag} names {tag.read_text(encoding='utf-8').strip()}, which is not there")
+    if evaluate_only and not cfg.MODEL.WEIGHTS:
+        problems.append("--eval-only: of random weights; name a checkpoint with MODEL.WEIGHTS")
+    return problems
+
+
+@contextlib.contextmanager
+def unharmed_folder(path: str, *, keep_config: bool) -> Iterator[None]:
+    """Leave a folder as it was where a run fails before its training begins.
+
+    FastReID's ``default_setup`` and its writers write into it before anything is built or checked.
+
+    Args:
+        path: ``OUTPUT_DIR``.
+        keep_config: put its ``config.yaml`` back in any case, as an evaluation beside a training should.
+    """
+    folder, config, metrics = Path(path), Path(path, "config.yaml"), Path(path, "metrics.jsonl")
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    before, text, began = set(_early_files(folder)), _content(config), _content(metrics)
+    try:
+        yield
+    except DRSLError:
+        if _content(metrics) == began:
+            for file in set(_early_files(folder)) - before:
+                file.unlink(missing_ok=True)
+            keep_config = True
+            with contextlib.suppress(OSError):  # something else is in it by now
+                for each in missing:
+                    each.rmdir()
+        raise
+    finally:
+        if keep_config and text is not None and metrics.is_file():
+            config.write_bytes(text)
+
+
+def _early_files(folder: Path) -> list[Path]:
+    """List what FastReID writes before a training begins."""
+    patterns = ("config.yaml", "log.txt*", "metrics.json", "events.out.tfevents.*")
+    return [file for pattern in patterns for file in folder.glob(pattern)]
+
+
+def _content(file: Path) -> bytes | None:
+    return file.read_bytes() if file.is_file() else None
+
+
+@contextlib.contextmanager
+def _own_log_handlers() -> Iterator[None]:
+    """Take FastReID's log handlers off at the end: it keeps one for every run of a process."""
+    logger = logging.getLogger("fastreid")
+    before = logger.handlers[:]
+    try:
+        yield
+    finally:
+        for handler in set(logger.handlers) - set(before):
+            logger.removeHandler(handler)
+            handler.close()
+        fastreid.utils.logger.setup_logger.cache_clear()
+        fastreid.utils.logger._cached_log_stream.cache_clear()
+
+
+@contextlib.contextmanager
+def quiet_warnings() -> Iterator[None]:
+    """Keep warnings of the toolbox's age off the console that tell a user nothing to do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
+        warnings.filterwarnings("ignore", message="Cython rank evaluation")
+        warnings.filterwarnings("ignore", category=FutureWarning, module="fastreid")
+        yield

@@ -1,0 +1,62 @@
+#!/usr/bin/env python
+"""Train with DRSL from a clone of FastReID: ``drsl fastreid`` in the shape of FastReID's other projects."""
+
+import sys
+
+sys.path.append(".")
+
+# First: this makes FastReID importable on today's Python and torch.
+from drsl_plugin.errors import DRSLError
+
+from drsl_plugin.fastreid import DRSLTrainer, ExactCheckpointer, add_drsl_config, check_run, launch  # isort: skip
+
+from fastreid.config import get_cfg
+from fastreid.engine import default_argument_parser, default_setup
+from fastreid.utils import comm
+
+
+def setup(args):
+    """Create configs and perform basic setups."""
+    cfg = get_cfg()
+    add_drsl_config(cfg)
+    cfg.merge_from_file(args.config_file)
+    cfg.merge_from_list(args.opts)
+    cfg.freeze()
+    check_run(cfg, args, comm.get_world_size())
+    default_setup(cfg, args)
+    return cfg
+
+
+def main(args):
+    cfg = setup(args)
+
+    if args.eval_only:
+        cfg.defrost()
+        cfg.MODEL.BACKBONE.PRETRAIN = False
+        model = DRSLTrainer.build_model(cfg)
+        ExactCheckpointer(model).load_for_evaluation(cfg.MODEL.WEIGHTS)
+        return DRSLTrainer.test(cfg, model)
+
+    trainer = DRSLTrainer(cfg, argv=sys.argv[1:])
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+if __name__ == "__main__":
+    parser = default_argument_parser()
+    parser.add_argument("--num-processes", type=int, default=1, help="processes on this machine with MODEL.DEVICE cpu")
+    args = parser.parse_args()
+    on_cpu = args.num_processes > 1
+    try:
+        launch(
+            main,
+            args.num_processes if on_cpu else args.num_gpus,
+            num_machines=args.num_machines,
+            machine_rank=args.machine_rank,
+            dist_url=args.dist_url,
+            args=(args,),
+            cpu=on_cpu or None,
+        )
+    except DRSLError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
