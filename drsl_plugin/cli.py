@@ -102,6 +102,16 @@ def run_command(context: typer.Context) -> None:
     run(context.args)
 
 
+@app.command("doctor", context_settings=_PASS_ON, add_help_option=False)
+@_plain_errors
+def doctor_command(context: typer.Context) -> None:
+    """Show what is installed, what ails it, and what to type next."""
+    from drsl_plugin.doctor import main as run
+
+    if code := run(context.args):
+        raise typer.Exit(code)
+
+
 @app.command()
 @_plain_errors
 def demo(

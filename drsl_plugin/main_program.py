@@ -29,8 +29,11 @@ def as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_config_errors() -> Iterator[None]:
+def plain_config_errors(command: str = "drsl run") -> Iterator[None]:
     """Turn what yacs raises of a script's options, by assertions among others, and a missing file into one line.
+
+    Args:
+        command: begins the line.
 
     Raises:
         DRSLError: yacs' own words, or the file's name.
@@ -40,7 +43,7 @@ def plain_config_errors() -> Iterator[None]:
     except (AssertionError, KeyError, ValueError, FileNotFoundError) as error:
         innermost = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
         if innermost.startswith("yacs"):
-            raise DRSLError(f"drsl run: {' '.join(map(str, error.args))}") from error
+            raise DRSLError(f"{command}: {' '.join(map(str, error.args))}") from error
         if isinstance(error, FileNotFoundError) and innermost == "fastreid.utils.file_io":
-            raise DRSLError(f"drsl run: no such file: {error.filename!r}") from error
+            raise DRSLError(f"{command}: no such file: {error.filename!r}") from error
         raise

@@ -24,8 +24,8 @@ def main(argv: Sequence[str]) -> None:
     parser = OneLineParser(
         prog="drsl run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run your own copy of Torchreid's scripts/main.py, or of FastReID's tools/train_net.py, unmodified, "
-        "with DRSL\namong its losses.",
+        description="Run your own copy of Torchreid's scripts/main.py or FastReID's tools/train_net.py, unmodified,\n"
+        "with DRSL among its losses.",
         epilog="examples:\n  drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl\n"
         "  drsl run tools/train_net.py --config-file configs/mine.yml MODEL.LOSSES.NAME "
         '\'("CrossEntropyLoss","DRSLoss")\'',

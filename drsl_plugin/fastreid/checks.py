@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torchvision import transforms
 
-from drsl_plugin.errors import ConfigError, nearest
+from drsl_plugin.errors import nearest
 from drsl_plugin.fastreid.config import leaves
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS
 from drsl_plugin.fastreid.host import fastreid
@@ -26,7 +28,7 @@ AT_LEAST = {
 }
 
 
-def check_config(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -> None:
+def config_problems(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -> list[str]:
     """Check all that can be checked without data.
 
     Args:
@@ -34,16 +36,9 @@ def check_config(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -
         processes: how many share a batch, on all machines.
         evaluate_only: whether nothing is trained.
 
-    Raises:
-        ConfigError: a line for each setting: its name, what it got and what would do.
+    Returns:
+        A line for each thing that is wrong: the setting's name, what it got and what would do.
     """
-    problems = config_problems(cfg, processes, evaluate_only=evaluate_only)
-    if problems:
-        raise ConfigError(problems)
-
-
-def config_problems(cfg: Any, processes: int = 1, *, evaluate_only: bool = False) -> list[str]:
-    """Return what :func:`check_config` raises."""
     checks: list[Callable[[Any], Iterator[str]]] = [
         _device,
         _ranges,
@@ -91,7 +86,7 @@ def _choices(cfg: Any) -> Iterator[str]:
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, ("MultiStepLR", "CosineAnnealingLR")),
         ("TEST.METRIC", cfg.TEST.METRIC, ("cosine", "euclidean")),
     ):
-        if key == "SOLVER.OPT" and value == "Lamb":
+        if key == "SOLVER.OPT" and value == "Lamb" and value not in allowed:
             yield "SOLVER.OPT Lamb: FastReID has its code but cannot build it; one of torch's, like Adam, AdamW or SGD"
         elif value not in allowed:
             offered = f"; one of {', '.join(allowed)}" if len(allowed) <= 10 else nearest(value, allowed)
@@ -99,7 +94,7 @@ def _choices(cfg: Any) -> Iterator[str]:
 
 
 def _unsupported(cfg: Any) -> Iterator[str]:
-    if cfg.INPUT.AFFINE.ENABLED:
+    if cfg.INPUT.AFFINE.ENABLED and "fillcolor" not in inspect.signature(transforms.RandomAffine).parameters:
         yield (
             "INPUT.AFFINE.ENABLED True: FastReID gives torchvision's RandomAffine arguments (resample, fillcolor) that "
             "it dropped in 0.15; set it False"

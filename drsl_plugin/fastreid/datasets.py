@@ -31,10 +31,9 @@ def root() -> Path:
     return Path(fastreid.data.build._root)
 
 
-def dataset_problems(cfg: Any, evaluate_only: bool = False) -> Iterator[str]:
-    """Yield which of the configuration's data sets are unknown or not on disk."""
+def dataset_problems(cfg: Any, keys: Sequence[str] = ("NAMES", "TESTS")) -> Iterator[str]:
+    """Yield which data sets of ``DATASETS.NAMES`` and ``DATASETS.TESTS`` are unknown or not on disk."""
     registry = fastreid.data.datasets.DATASET_REGISTRY._obj_map
-    keys = ("TESTS",) if evaluate_only else ("NAMES", "TESTS")
     seen = set()
     for key in keys:
         if not cfg.DATASETS[key]:

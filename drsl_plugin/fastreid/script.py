@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.fastreid.checks import check_config
+from drsl_plugin.errors import ConfigError
+from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.compat import keep_gradient_buffers, plain_loaders
 from drsl_plugin.fastreid.config import add_drsl_config
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
@@ -52,7 +53,9 @@ def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
     def default_setup(cfg: Any, args: Any) -> None:
         processes = fastreid.utils.comm.get_world_size()
-        check_config(cfg, processes, evaluate_only=getattr(args, "eval_only", False))
+        problems = config_problems(cfg, processes, evaluate_only=getattr(args, "eval_only", False))
+        if problems:
+            raise ConfigError(problems)
         stock_setup(cfg, args)
 
     def build_optimizer(*args: Any, **kwargs: Any) -> Any:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
-from drsl_plugin.fastreid.checks import check_config
+from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.compat import (
     FrozenSteps,
     distributed_wrapper,
@@ -18,7 +18,7 @@ from drsl_plugin.fastreid.compat import (
     known_errors_unlogged,
     plain_loaders,
 )
-from drsl_plugin.fastreid.datasets import check_batches, data_errors
+from drsl_plugin.fastreid.datasets import check_batches, data_errors, dataset_problems
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
@@ -61,7 +61,7 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
 
     def __init__(self, cfg: Any, argv: Sequence[str] = (), preset: str | None = None) -> None:
         """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
-        check_config(cfg, processes=fastreid.utils.comm.get_world_size())
+        self._check(cfg)
         cfg = _without_amp_on_cpu(cfg)
         self._seed = chosen_seed(cfg)
         self._facts = run_facts(cfg, self._seed, argv, preset)
@@ -71,6 +71,15 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         with distributed_wrapper(cfg):
             super().__init__(cfg)
         keep_gradient_buffers(self.optimizer)
+
+    def _check(self, cfg: Any) -> None:
+        """Check the configuration, and the data sets that no trainer of a team's own reads in its own way."""
+        problems = config_problems(cfg, processes=fastreid.utils.comm.get_world_size())
+        for key, name in (("NAMES", "build_train_loader"), ("TESTS", "build_test_loader")):
+            if getattr(type(self), name).__func__ is getattr(DRSLTrainer, name).__func__:
+                problems += dataset_problems(cfg, (key,))
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
 
     # What FastReID builds
 

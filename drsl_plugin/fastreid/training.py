@@ -104,7 +104,7 @@ def run_problems(cfg: Any, args: argparse.Namespace, processes: int) -> list[str
     """Return what :func:`check_run` raises."""
     return [
         *config_problems(cfg, processes, evaluate_only=args.eval_only),
-        *dataset_problems(cfg, evaluate_only=args.eval_only),
+        *dataset_problems(cfg, ("TESTS",) if args.eval_only else ("NAMES", "TESTS")),
         *_folder_problems(cfg, resume=args.resume, evaluate_only=args.eval_only),
     ]
 
@@ -186,5 +186,6 @@ def quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
         warnings.filterwarnings("ignore", message="Cython rank evaluation")
+        warnings.filterwarnings("ignore", message="This overload of addmm_ is deprecated")
         warnings.filterwarnings("ignore", category=FutureWarning, module="fastreid")
         yield

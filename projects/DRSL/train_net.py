@@ -5,22 +5,25 @@ import sys
 
 sys.path.append(".")
 
+# isort: off
 # First: this makes FastReID importable on today's Python and torch.
+from drsl_plugin.fastreid import DRSLTrainer, ExactCheckpointer, add_drsl_config, check_run, launch
+
 from drsl_plugin.errors import DRSLError
-
-from drsl_plugin.fastreid import DRSLTrainer, ExactCheckpointer, add_drsl_config, check_run, launch  # isort: skip
-
+from drsl_plugin.main_program import plain_config_errors
 from fastreid.config import get_cfg
 from fastreid.engine import default_argument_parser, default_setup
 from fastreid.utils import comm
+# isort: on
 
 
 def setup(args):
     """Create configs and perform basic setups."""
     cfg = get_cfg()
     add_drsl_config(cfg)
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
+    with plain_config_errors("train_net.py"):
+        cfg.merge_from_file(args.config_file)
+        cfg.merge_from_list(args.opts)
     cfg.freeze()
     check_run(cfg, args, comm.get_world_size())
     default_setup(cfg, args)

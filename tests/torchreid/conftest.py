@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-
-from drsl_plugin.data import render_demo
 
 SMALLEST = {
     "use_gpu": False,
@@ -24,20 +21,6 @@ SMALLEST = {
     "test.batch_size": 32,
     "loss.name": "drsl",
 }
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(scope="session")
-def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A rendered Market-1501: 8 identities to train on and 8 to test on, 2 cameras, 2 images from each."""
-    return render_demo(tmp_path_factory.mktemp("demo"), identities=8, cameras=2, images=2)
 
 
 @pytest.fixture(scope="session")
