@@ -280,8 +280,12 @@ def test_a_preset_merges_into_the_default_config(name: str, read: Read) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.endswith("_drsl")])
-def test_a_preset_has_the_defaults_of_drsl(name: str, read: Read) -> None:
-    assert read(preset_path(name)).MODEL.LOSSES.DRSL == read(preset_path("Market1501/AGW_R50")).MODEL.LOSSES.DRSL
+def test_a_preset_has_the_defaults_of_drsl_but_for_features_before_the_bnneck(name: str, read: Read) -> None:
+    expected = read(preset_path("Market1501/AGW_R50")).MODEL.LOSSES.DRSL
+    cfg = read(preset_path(name))
+    if cfg.MODEL.HEADS.NECK_FEAT == "before":
+        expected.DISTANCE, expected.TEMPERATURE = "euclidean", 0.03
+    assert cfg.MODEL.LOSSES.DRSL == expected
 
 
 def test_stock_fastreid_refuses_a_drsl_preset(fastreid: Any) -> None:
