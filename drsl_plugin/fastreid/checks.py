@@ -20,6 +20,14 @@ from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
 from drsl_plugin.losses import DRSLoss
 
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
+# What FastReID's builders look up: the depths of a backbone, each with the width of what it returns.
+DEPTHS = {
+    "build_resnet_backbone": {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048},
+    "build_osnet_backbone": {"x1_0": 512, "x0_75": 384, "x0_5": 256, "x0_25": 128},
+}
+NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
+# Of torch's: one needs a closure, one sparse gradients, one matrices.
+UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
 AT_LEAST = {
     **dict.fromkeys(("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"), 1),
     **dict.fromkeys(("TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH", "DATALOADER.NUM_INSTANCE"), 1),
@@ -47,6 +55,7 @@ def config_problems(cfg: Any, processes: int = 1, *, evaluate_only: bool = False
         _files,
         loss_name_problems,
     ]
+    checks.append(lambda cfg: _test_batch(cfg, processes))
     if not evaluate_only:
         checks += [_drsl, lambda cfg: _batch(cfg, processes)]
     return [problem for check in checks for problem in check(cfg)]
@@ -70,20 +79,32 @@ def _device(cfg: Any) -> Iterator[str]:
 def _ranges(cfg: Any) -> Iterator[str]:
     for key, value in leaves(cfg):
         least = AT_LEAST.get(key)
-        if least is not None and not value >= least:
+        if least is not None and not least <= value < math.inf:
             yield f"{key} {value}: must be {least} or above"
+    for key in ("SIZE_TRAIN", "SIZE_TEST"):
+        size = list(cfg.INPUT[key])
+        if len(size) not in (1, 2) or not all(isinstance(each, int) for each in size):
+            yield f"INPUT.{key} {size}: expected height and width, like [256, 128]"
 
 
 def _choices(cfg: Any) -> Iterator[str]:
     modeling = fastreid.modeling
-    optimizers = [name for name in dir(torch.optim) if name[0].isupper() and name != "Optimizer"]
+    optimizers = [name for name in dir(torch.optim) if name[0].isupper() and name not in UNFIT_OPTIMIZERS]
+    backbone = cfg.MODEL.BACKBONE
+    depths = DEPTHS.get(backbone.NAME, {backbone.DEPTH: backbone.FEAT_DIM})
     for key, value, allowed in (
         ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, modeling.backbones.BACKBONE_REGISTRY._obj_map),
+        ("MODEL.BACKBONE.DEPTH", backbone.DEPTH, depths),
+        ("MODEL.BACKBONE.NORM", backbone.NORM, NORMS),
+        ("MODEL.HEADS.NORM", cfg.MODEL.HEADS.NORM, NORMS),
+        ("MODEL.HEADS.POOL_LAYER", cfg.MODEL.HEADS.POOL_LAYER, fastreid.layers.pooling.__all__),
+        ("MODEL.HEADS.CLS_LAYER", cfg.MODEL.HEADS.CLS_LAYER, fastreid.layers.any_softmax.__all__),
         ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, modeling.heads.REID_HEADS_REGISTRY._obj_map),
         ("MODEL.HEADS.NECK_FEAT", cfg.MODEL.HEADS.NECK_FEAT, ("before", "after")),
         ("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, SAMPLERS),
         ("SOLVER.OPT", cfg.SOLVER.OPT, optimizers),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, ("MultiStepLR", "CosineAnnealingLR")),
+        ("SOLVER.WARMUP_METHOD", cfg.SOLVER.WARMUP_METHOD, ("constant", "linear", "exp")),
         ("TEST.METRIC", cfg.TEST.METRIC, ("cosine", "euclidean")),
     ):
         if key == "SOLVER.OPT" and value == "Lamb" and value not in allowed:
@@ -91,6 +112,9 @@ def _choices(cfg: Any) -> Iterator[str]:
         elif value not in allowed:
             offered = f"; one of {', '.join(allowed)}" if len(allowed) <= 10 else nearest(value, allowed)
             yield f"{key} {value}: unknown{offered}"
+    width = depths.get(backbone.DEPTH, backbone.FEAT_DIM)
+    if width != backbone.FEAT_DIM:
+        yield f"MODEL.BACKBONE.FEAT_DIM {backbone.FEAT_DIM}: {backbone.NAME} {backbone.DEPTH} returns {width}"
 
 
 def _unsupported(cfg: Any) -> Iterator[str]:
@@ -110,11 +134,11 @@ def _unsupported(cfg: Any) -> Iterator[str]:
             "than what it draws; NaiveIdentitySampler or BalancedIdentitySampler"
         )
     if cfg.MODEL.META_ARCHITECTURE in ("MGN", "DRSLMGN"):
-        height = cfg.INPUT.SIZE_TRAIN[0]
-        rows = math.ceil(height / (16 if cfg.MODEL.BACKBONE.LAST_STRIDE == 1 else 32))
-        if height > 0 and math.ceil(rows / math.ceil(rows / 3)) != 3:
-            size = list(cfg.INPUT.SIZE_TRAIN)
-            yield f"INPUT.SIZE_TRAIN {size}: MGN cannot cut {rows} rows of features in three; make it higher"
+        for key in ("SIZE_TRAIN", "SIZE_TEST"):
+            size = list(cfg.INPUT[key])
+            rows = math.ceil((size or [0])[0] / (16 if cfg.MODEL.BACKBONE.LAST_STRIDE == 1 else 32))
+            if rows > 0 and math.ceil(rows / math.ceil(rows / 3)) != 3:
+                yield f"INPUT.{key} {size}: MGN cannot cut {rows} rows of features in three; make it higher"
 
 
 def _faiss_has_gpus() -> bool:
@@ -155,16 +179,21 @@ def _drsl(cfg: Any) -> Iterator[str]:
         yield f"MODEL.LOSSES.DRSL.{name.upper()} {rest}"
     if scale == 0:
         return
-    if cfg.DATALOADER.SAMPLER_TRAIN not in IDENTITY_SAMPLERS:
+    if cfg.DATALOADER.SAMPLER_TRAIN in ("TrainingSampler", "ImbalancedDatasetSampler"):
         yield (
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: puts positives in a batch only by chance, and "
             "DRSL ranks positives; NaiveIdentitySampler or BalancedIdentitySampler"
         )
-    elif cfg.DATALOADER.NUM_INSTANCE < 2:
+    elif cfg.DATALOADER.NUM_INSTANCE == 1:
         yield (
             f"DATALOADER.NUM_INSTANCE {cfg.DATALOADER.NUM_INSTANCE}: no image has a positive in its batch, and DRSL "
             "ranks positives; use 4, or any number from 2"
         )
+
+
+def _test_batch(cfg: Any, processes: int) -> Iterator[str]:
+    if 1 <= cfg.TEST.IMS_PER_BATCH < processes:
+        yield f"TEST.IMS_PER_BATCH {cfg.TEST.IMS_PER_BATCH}: less than one image for each of {processes} processes"
 
 
 def _batch(cfg: Any, processes: int) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
@@ -87,6 +88,18 @@ def distributed_wrapper(cfg: Any) -> Iterator[None]:
         yield
     finally:
         module.DistributedDataParallel = before
+
+
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give every process the buffers of the first one, whose checkpoint holds them.
+
+    Cause: FastReID's processes keep batch norm's running statistics each for itself (``broadcast_buffers=False``), and
+    each evaluates its share of the images with its own: the result is not that of the model that is saved. All
+    distributions. To see it gone: ``test_stock_processes_keep_their_own_buffers``.
+    """
+    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
 
 
 class FrozenSteps:

@@ -50,13 +50,41 @@ def merge_file(cfg: Any, path: Path) -> list[str]:
     Raises:
         DRSLError: a file that cannot be read, or no YAML mapping.
     """
+    _check_bases(path)
     try:
         tree = fastreid.config.CfgNode.load_yaml_with_base(str(path))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AssertionError, TypeError) as error:
+    except AssertionError as error:  # a mapping in the one file, a value in the other
         raise DRSLError(f"--config-file {path}: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict):
-        raise DRSLError(f"--config-file {path}: expected keys like MODEL.DEVICE, got {type(tree).__name__}")
     return _merge(cfg, dict(leaves(tree)), f"--config-file {path}: ")
+
+
+def _check_bases(path: Path) -> None:
+    """Check that a file, and each that it builds on, is a YAML mapping, and that they end somewhere.
+
+    Raises:
+        DRSLError: names the file and what is wrong with it.
+    """
+    seen: list[Path] = []
+    file = path
+    while True:
+        where = f"--config-file {path}: " if file == path else f"--config-file {path}: _BASE_ {file}: "
+        if file.resolve() in seen:
+            raise DRSLError(f"{where}builds on itself")
+        seen.append(file.resolve())
+        try:
+            tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DRSLError(where + " ".join(str(error).split())) from error
+        if not isinstance(tree, dict):
+            raise DRSLError(f"{where}expected keys like MODEL.DEVICE, got {type(tree).__name__}")
+        base = tree.get("_BASE_")
+        if base is None:
+            return
+        if not isinstance(base, str):
+            raise DRSLError(f"{where}_BASE_ {base!r}: expected the name of a file")
+        if "://" in base:
+            return
+        file = file.parent / Path(base).expanduser()
 
 
 def merge_options(cfg: Any, options: Sequence[str]) -> list[str]:
@@ -100,6 +128,9 @@ def _set(cfg: Any, known: Mapping[str, Any], key: str, value: Any, where: str) -
             cfg.merge_from_list([key, value])
         except ValueError:
             cfg.merge_from_list([key, float(value) if isinstance(default, float) else value])
+        if dict(leaves(cfg)).get(key) is None:  # which yacs takes for any type
+            cfg.merge_from_list([key, default])
+            raise ValueError
     except (ValueError, TypeError, AssertionError):
         return f"{where}{key} takes a value of type {type(default).__name__}, like {default!r}; got {value!r}"
     return ""

@@ -43,7 +43,7 @@ def dataset_problems(cfg: Any, keys: Sequence[str] = ("NAMES", "TESTS")) -> Iter
                 continue
             seen.add(name)
             if name not in registry:
-                yield f"DATASETS.{key} {name}: no data set of this name{nearest(name, registry)}"
+                yield f"DATASETS.{key} {name}: no data set of this name{nearest(str(name), registry)}"
             elif not any((root() / folder).exists() for folder in folders(name, registry[name])):
                 path = (root() / folders(name, registry[name])[0]).absolute()
                 how = WHERE_TO_GET.get(name, "FastReID's documentation of data sets says how to lay it out")
@@ -80,6 +80,11 @@ def check_batches(cfg: Any, dataset: Any) -> None:
         raise DRSLError(
             f"SOLVER.IMS_PER_BATCH {batch}: needs {batch // instances} identities (DATALOADER.NUM_INSTANCE {instances} "
             f"images of each), and {names} has {dataset.num_classes}; {dataset.num_classes * instances} at most"
+        )
+    classes = cfg.MODEL.HEADS.NUM_CLASSES
+    if 0 < classes < dataset.num_classes:
+        raise DRSLError(
+            f"MODEL.HEADS.NUM_CLASSES {classes}: {names} has {dataset.num_classes} identities; 0 takes their number"
         )
     steps = len(dataset) // batch
     if steps == 0:

@@ -52,7 +52,7 @@ def launch(
     """
     cpu = not torch.cuda.is_available() if cpu is None else cpu
     processes = num_gpus_per_machine * num_machines
-    if processes == 1:
+    if processes <= 1:
         return main_func(*args)
     if dist_url in (None, "auto"):
         if num_machines > 1:

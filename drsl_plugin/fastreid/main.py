@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> Any:
     cfg, preset, problems = configure(args)
     processes, wrong = _processes(args, cfg)
     problems += wrong
-    problems += run_problems(cfg, args, processes * args.num_machines)
+    problems += run_problems(cfg, args, processes * max(args.num_machines, 1))
     if problems:
         raise ConfigError(list(dict.fromkeys(problems)))
     job = Job(cfg, args, tuple(argv), preset)
@@ -86,14 +86,16 @@ def configure(args: argparse.Namespace) -> tuple[Any, str | None, list[str]]:
 def _processes(args: argparse.Namespace, cfg: Any) -> tuple[int, list[str]]:
     """Return how many processes this machine gets, and what is wrong with the arguments that say so."""
     problems = [
-        f"--{name.replace('_', '-')} {getattr(args, name)}: must be 1 or above"
-        for name in ("num_gpus", "num_processes", "num_machines")
-        if getattr(args, name) < 1
+        f"--{name.replace('_', '-')} {getattr(args, name)}: must be {least} or above"
+        for name, least in (("num_gpus", 0), ("num_processes", 1), ("num_machines", 1))
+        if getattr(args, name) < least
     ]
     if not 0 <= args.machine_rank < max(args.num_machines, 1):
         problems.append(f"--machine-rank {args.machine_rank}: must be below --num-machines {args.num_machines}")
     if args.num_machines > 1 and args.dist_url == "auto":
         problems.append("--dist-url auto: finds a port for one machine; for several name one, tcp://HOST:PORT")
+    if args.dist_url != "auto" and "://" not in args.dist_url:
+        problems.append(f"--dist-url {args.dist_url}: expected tcp://HOST:PORT")
     if is_cpu_run(cfg):
         if args.num_gpus > 1:
             problems.append(f"--num-gpus {args.num_gpus}: MODEL.DEVICE is cpu; --num-processes {args.num_gpus}")

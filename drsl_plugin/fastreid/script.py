@@ -119,7 +119,7 @@ def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
         dist_url: str | None = None,
         args: tuple[Any, ...] = (),
     ) -> Any:
-        if num_gpus_per_machine * num_machines == 1:
+        if num_gpus_per_machine * num_machines <= 1:
             return main_func(*args)
         work = pickle.dumps((main_func, args))  # now, while the script is the main module
         with _main_not_imported():

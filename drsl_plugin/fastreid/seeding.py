@@ -44,6 +44,9 @@ def start_epoch_of_data(trainer: Any, seed: int, epoch: int) -> None:
     if hasattr(loader, "shutdown"):  # FastReID's loader on CUDA, which reads ahead in a thread
         loader.shutdown()
     seed_process(seed, epoch + 1)
+    for transform in getattr(getattr(loader.dataset, "transform", None), "transforms", []):
+        if hasattr(transform, "patchpool"):  # RandomPatch: empty at the start of a resumed run, too
+            transform.patchpool.clear()
     sampler: Any = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
     if hasattr(sampler, "_seed"):
         sampler._seed = mixed(seed, epoch + 1)  # the same in every process: each takes its share of one stream

@@ -17,12 +17,14 @@ from drsl_plugin.fastreid.compat import (
     keep_gradient_buffers,
     known_errors_unlogged,
     plain_loaders,
+    share_buffers,
 )
 from drsl_plugin.fastreid.datasets import check_batches, data_errors, dataset_problems
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.fastreid.meta_arch import build_model
-from drsl_plugin.fastreid.recording import PartsInLine, RunRecorder, record_evaluation, run_facts
+from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_evaluation, run_facts
 from drsl_plugin.fastreid.seeding import chosen_seed, seed_process, start_epoch_of_data
 from drsl_plugin.run_folder import RunFolder
 
@@ -119,10 +121,8 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
     def build_writers(self) -> list[Any]:
         """Build FastReID's writers; the line on the console shows the batch's AP as well."""
         writers: list[Any] = super().build_writers()
-        for writer in writers:
-            if isinstance(writer, fastreid.utils.events.CommonMetricPrinter):
-                writer.logger = PartsInLine(writer.logger, {})
-        return writers
+        printer = fastreid.utils.events.CommonMetricPrinter
+        return [LinePrinter(self.max_iter) if type(writer) is printer else writer for writer in writers]
 
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""
@@ -186,11 +186,21 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         """
         try:
             super().run_step()
+            if tuple(self.cfg.MODEL.LOSSES.NAME) == (NAME,) and fastreid.utils.comm.is_main_process():
+                _name_a_loss_alone(self.storage)
         except FloatingPointError as error:
             raise DRSLError(
                 f"epoch {self.epoch + 1}, step {self.iter + 1}: {' '.join(str(error).split())}; "
                 "a lower SOLVER.BASE_LR, or a checkpoint from before, may help"
             ) from error
+
+    def after_train(self) -> None:
+        """End a training; one that an error ended is not evaluated, which FastReID does in the last epoch."""
+        if self.iter < self.max_iter:
+            for hook in self._hooks:
+                if isinstance(hook, fastreid.engine.hooks.EvalHook):
+                    hook._period = 1  # then an evaluation is due at the end of an epoch alone
+        super().after_train()
 
     @classmethod
     def test(cls, cfg: Any, model: Any) -> Any:
@@ -206,7 +216,11 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the seed and the best metric so far, for checkpoints."""
-        return {"seed": self._seed, "best_metric": float(self._periodic.best_metric) if self._periodic else -1.0}
+        best = -1.0
+        if self._periodic:
+            latest = self.storage.latest().get(self._periodic.metric_name, (best,))[0]
+            best = float(max(self._periodic.best_metric, latest))  # FastReID's own is not of the last epoch yet
+        return {"seed": self._seed, "best_metric": best}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them from a checkpoint."""
@@ -218,6 +232,7 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
 
     def _recorded(self, evaluate: Any) -> Any:
         def run() -> Any:
+            share_buffers(self.model)
             results = evaluate()
             if results and self.cfg.OUTPUT_DIR:
                 at = {"step": self.iter, "epoch": self.epoch + 1}
@@ -225,6 +240,14 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
             return results
 
         return run
+
+
+def _name_a_loss_alone(storage: Any) -> None:
+    """Put a loss that is the only one under its own name into the logs; FastReID writes the total alone."""
+    latest = storage.latest()
+    total = latest.get("total_loss")
+    if total is not None and not any(name.startswith("loss_drsl") for name in latest if latest[name][1] == total[1]):
+        storage.put_scalar("loss_drsl", total[0])
 
 
 def _without_amp_on_cpu(cfg: Any) -> Any:

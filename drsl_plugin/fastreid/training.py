@@ -151,7 +151,7 @@ def unharmed_folder(path: str, *, keep_config: bool) -> Iterator[None]:
                     each.rmdir()
         raise
     finally:
-        if keep_config and text is not None and metrics.is_file():
+        if keep_config and text is not None:
             config.write_bytes(text)
 
 
@@ -186,6 +186,7 @@ def quiet_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TypedStorage is deprecated")
         warnings.filterwarnings("ignore", message="Cython rank evaluation")
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
         warnings.filterwarnings("ignore", message="This overload of addmm_ is deprecated")
         warnings.filterwarnings("ignore", category=FutureWarning, module="fastreid")
         yield
