@@ -102,6 +102,26 @@ def share_buffers(model: torch.nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
+@contextlib.contextmanager
+def unchanged_images(model: torch.nn.Module) -> Iterator[None]:
+    """Keep a model from normalising the images of a batch in place.
+
+    Cause: ``Baseline`` and ``MGN`` do, so that with ``TEST.FLIP.ENABLED`` the flipped images are normalised twice. All
+    distributions. To see it gone: ``test_stock_model_changes_its_images``.
+    """
+
+    def give_a_copy(module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        if args and isinstance(args[0], dict) and "images" in args[0]:
+            return ({**args[0], "images": args[0]["images"].clone()}, *args[1:])
+        return None
+
+    handle = model.register_forward_pre_hook(give_a_copy)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 class FrozenSteps:
     """The number of steps for which ``MODEL.FREEZE_LAYERS`` have been frozen, for checkpoints to hold (F12).
 

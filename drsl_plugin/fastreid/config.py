@@ -13,7 +13,7 @@ from drsl_plugin.fastreid.host import fastreid
 
 
 def add_drsl_config(cfg: Any) -> None:
-    """Add the node ``MODEL.LOSSES.DRSL`` and the key ``SEED`` to a FastReID configuration.
+    """Add the node ``MODEL.LOSSES.DRSL`` and the key ``SEED`` to a FastReID configuration; what it has stays.
 
     Example:
         >>> from drsl_plugin.fastreid import add_drsl_config
@@ -30,8 +30,10 @@ def add_drsl_config(cfg: Any) -> None:
     node.RELAXATION = "sigmoid"  # relaxed step: sigmoid or linear
     node.SORT = "angle"  # sorting term: angle, order or none
     node.SORT_WEIGHT = 1.0  # weight of the sorting term, 0 or above
-    cfg.MODEL.LOSSES.DRSL = node
-    cfg.SEED = -1  # seed of everything random, 0 or above; below: another one each time
+    if "DRSL" not in cfg.MODEL.LOSSES:
+        cfg.MODEL.LOSSES.DRSL = node
+    if "SEED" not in cfg:
+        cfg.SEED = -1  # seed of everything random, 0 or above; below: another one each time
 
 
 def get_cfg() -> Any:

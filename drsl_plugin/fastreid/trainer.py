@@ -18,6 +18,7 @@ from drsl_plugin.fastreid.compat import (
     known_errors_unlogged,
     plain_loaders,
     share_buffers,
+    unchanged_images,
 )
 from drsl_plugin.fastreid.datasets import check_batches, data_errors, dataset_problems
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
@@ -207,7 +208,8 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
         modes = {module: module.training for module in model.modules()}
         try:
-            return super().test(cfg, model)
+            with unchanged_images(model):
+                return super().test(cfg, model)
         finally:
             for module, mode in modes.items():
                 module.training = mode

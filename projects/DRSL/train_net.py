@@ -61,5 +61,6 @@ if __name__ == "__main__":
             cpu=on_cpu or None,
         )
     except DRSLError as error:
-        print(f"error: {error}", file=sys.stderr)
+        for problem in getattr(error, "problems", [error]):
+            print(f"error: {problem}", file=sys.stderr)
         sys.exit(2)
