@@ -70,5 +70,7 @@ def check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str, s
     own, saved = optimizer.param_groups[0], saved_groups[0]
     # torch adds settings to its optimizers from version to version; what makes one is in all of them.
     kind = {"betas", "momentum", "alpha", "amsgrad"}
-    if kind & set(own) != kind & set(saved) or own.get("amsgrad") != saved.get("amsgrad"):
+    switches = ("amsgrad", "decoupled_weight_decay")  # the second, from torch 2.7 on, makes Adam AdamW
+    differ = any(own[name] != saved[name] for name in switches if name in own and name in saved)
+    if kind & set(own) != kind & set(saved) or differ:
         raise DRSLError(f"{where}: the state of another {setting} than {type(optimizer).__name__}")

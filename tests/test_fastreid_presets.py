@@ -285,7 +285,7 @@ def test_a_preset_has_the_defaults_of_drsl_but_for_features_before_the_bnneck(na
     cfg = read(preset_path(name))
     if cfg.MODEL.HEADS.NECK_FEAT == "before":
         expected.DISTANCE, expected.TEMPERATURE = "euclidean", 0.03
-    assert cfg.MODEL.LOSSES.DRSL == expected
+    assert expected == cfg.MODEL.LOSSES.DRSL
 
 
 def test_stock_fastreid_refuses_a_drsl_preset(fastreid: Any) -> None:

@@ -136,9 +136,16 @@ def _unsupported(cfg: Any) -> Iterator[str]:
     if cfg.MODEL.META_ARCHITECTURE in ("MGN", "DRSLMGN"):
         for key in ("SIZE_TRAIN", "SIZE_TEST"):
             size = list(cfg.INPUT[key])
-            rows = math.ceil((size or [0])[0] / (16 if cfg.MODEL.BACKBONE.LAST_STRIDE == 1 else 32))
-            if rows > 0 and math.ceil(rows / math.ceil(rows / 3)) != 3:
+            height = (size or [0])[0]
+            rows = _rows_of_mgn(height)
+            if height > 0 and math.ceil(rows / math.ceil(rows / 3)) != 3:
                 yield f"INPUT.{key} {size}: MGN cannot cut {rows} rows of features in three; make it higher"
+
+
+def _rows_of_mgn(height: int) -> int:
+    """Count the rows of features that MGN's part branches cut: a strided convolution, a pooling, two strided stages."""
+    pooled = math.ceil((math.ceil(height / 2) - 3) / 2) + 1
+    return max(1, math.ceil(math.ceil(pooled / 2) / 2))
 
 
 def _faiss_has_gpus() -> bool:

@@ -53,6 +53,13 @@ def start_epoch_of_data(trainer: Any, seed: int, epoch: int) -> None:
     trainer._data_loader_iter = iter(loader)
 
 
+def end_data(trainer: Any) -> None:
+    """Let go of the stream of batches, and with it of the loader's workers."""
+    if hasattr(trainer.data_loader, "shutdown"):
+        trainer.data_loader.shutdown()
+    trainer._data_loader_iter = None
+
+
 def mixed(*numbers: int) -> int:
     """Mix numbers into one seed below 2³¹."""
     return int(np.random.SeedSequence(numbers).generate_state(1)[0]) >> 1

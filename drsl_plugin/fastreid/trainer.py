@@ -26,7 +26,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_evaluation, run_facts
-from drsl_plugin.fastreid.seeding import chosen_seed, seed_process, start_epoch_of_data
+from drsl_plugin.fastreid.seeding import chosen_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.drsl")
@@ -201,6 +201,7 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
             for hook in self._hooks:
                 if isinstance(hook, fastreid.engine.hooks.EvalHook):
                     hook._period = 1  # then an evaluation is due at the end of an epoch alone
+        end_data(self._trainer)
         super().after_train()
 
     @classmethod

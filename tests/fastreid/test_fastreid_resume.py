@@ -1,0 +1,479 @@
+"""A run of ``drsl fastreid`` that stopped and went on equals one that never stopped, bit for bit."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fastreid
+import numpy as np
+import pytest
+import torch
+
+from drsl_plugin.fastreid import training
+from drsl_plugin.fastreid.main import main
+from drsl_plugin.fastreid.trainer import DRSLTrainer
+from drsl_plugin.run_folder import RunFolder
+
+Options = Callable[..., list[str]]
+STEPS = 4  # of an epoch
+
+RESUMED: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "loader workers": {"DATALOADER.NUM_WORKERS": 2, "INPUT.FLIP.ENABLED": True},
+    "the other sampler, SGD, triplets too": {
+        "DATALOADER.SAMPLER_TRAIN": "BalancedIdentitySampler",
+        "SOLVER.OPT": "SGD",
+        "SOLVER.STEPS": "[1, 2]",
+        "SOLVER.WARMUP_ITERS": 0,
+        "MODEL.LOSSES.NAME": '("CrossEntropyLoss", "TripletLoss", "DRSLoss")',
+    },
+    "like SBS": {
+        "MODEL.FREEZE_LAYERS": '["backbone"]',
+        "SOLVER.FREEZE_ITERS": STEPS + 2,
+        "MODEL.HEADS.CLS_LAYER": "CircleSoftmax",
+        "MODEL.HEADS.SCALE": 64,
+        "MODEL.HEADS.MARGIN": 0.35,
+        "MODEL.HEADS.NECK_FEAT": "after",
+    },
+    "frozen until two epochs later, gradients clipped": {
+        "MODEL.FREEZE_LAYERS": '["backbone"]',
+        "SOLVER.FREEZE_ITERS": 2 * STEPS + 1,
+        "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+        "TEST.EVAL_PERIOD": 3,
+    },
+    "evaluated every second epoch": {"TEST.EVAL_PERIOD": 2},
+    "evaluated and saved every second epoch": {
+        "TEST.EVAL_PERIOD": 2,
+        "SOLVER.CHECKPOINT_PERIOD": 2,
+        "SOLVER.MAX_EPOCH": 4,
+    },
+    "cosine after a warm-up that goes on": {
+        "SOLVER.SCHED": "CosineAnnealingLR",
+        "SOLVER.WARMUP_ITERS": STEPS + 1,
+        "SOLVER.MAX_EPOCH": 4,
+    },
+    "augmented": {
+        **{f"INPUT.{kind}.ENABLED": True for kind in ("AUTOAUG", "REA", "FLIP", "PADDING", "CJ", "AUGMIX")},
+        **{f"INPUT.{kind}.PROB": 0.7 for kind in ("AUTOAUG", "REA", "CJ", "AUGMIX")},
+    },
+    "patches": {"INPUT.RPT.ENABLED": True, "INPUT.RPT.PROB": 0.9},
+    "exact statistics at the end": {"TEST.PRECISE_BN.ENABLED": True, "TEST.PRECISE_BN.NUM_ITER": 2},
+}
+
+
+def interrupt_at(patch: pytest.MonkeyPatch, step: int, reason: BaseException) -> None:
+    """Stop as Ctrl-C or an error of the data would, behind a step counted from 1."""
+    run_step = DRSLTrainer.run_step
+
+    def interrupted(self: Any) -> None:
+        run_step(self)
+        if self.iter + 1 == step:
+            raise reason
+
+    patch.setattr(DRSLTrainer, "run_step", interrupted)
+
+
+def spend_random_numbers() -> None:
+    torch.rand(7)
+    np.random.rand(7)
+    random.random()
+
+
+def checkpoints(folder: Path) -> dict[str, dict[str, Any]]:
+    return {path.name: torch.load(path, weights_only=False) for path in sorted(folder.glob("*.pth"))}
+
+
+def flat(state: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a checkpoint, each with its place."""
+    if isinstance(state, (dict, list, tuple)):
+        for key, value in state.items() if isinstance(state, dict) else enumerate(state):
+            yield from flat(value, f"{at}/{key}")
+    else:
+        yield at, state
+
+
+def unequal(one: Any, other: Any) -> list[str]:
+    """The places where two checkpoints differ."""
+    first, second = dict(flat(one)), dict(flat(other))
+    pairs = ((at, first.get(at), second.get(at)) for at in first | second)
+    return [at for at, a, b in pairs if not (torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b)]
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    """The metrics, and what the checkpoints hold: the same values, in files of the same names."""
+    assert RunFolder(one).rows() == RunFolder(other).rows()
+    first, second = checkpoints(one), checkpoints(other)
+    assert first.keys() == second.keys() >= {"model_final.pth"}
+    for name, states in first.items():
+        wrong = unequal(states, second[name])
+        assert set(wrong) <= {"/metric"}, f"{name}: but FastReID's note of the last evaluation of this very process"
+    features = [np.load(folder / "features-Market1501.npz") for folder in (one, other)]
+    assert all(np.array_equal(features[0][name], features[1][name]) for name in features[1].files)
+
+
+@pytest.fixture(autouse=True)
+def patches_from_the_first_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let RandomPatch paste from the fourth image on, as it does from the hundredth in a set of real size."""
+    patch = fastreid.data.transforms.transforms.RandomPatch
+    create = patch.__init__
+    monkeypatch.setattr(patch, "__init__", lambda self, **kwargs: create(self, min_sample_size=4, **kwargs))
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[tuple[Any, ...], Path]:
+    """The uninterrupted runs that there are by now, which tests read and leave as they are."""
+    return {}
+
+
+@pytest.fixture
+def whole(
+    made: dict[tuple[Any, ...], Path],
+    fastreid_root: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    fastreid_options: Options,
+) -> Callable[..., Path]:
+    """``whole(**{"SOLVER.MAX_EPOCH": 3})``: the folder of an uninterrupted run with these settings."""
+
+    def run(**settings: Any) -> Path:
+        key = tuple(settings.items())
+        if key not in made:
+            folder = tmp_path_factory.mktemp("whole") / "run"
+            main(fastreid_options(folder, **settings))
+            made[key] = folder
+        return made[key]
+
+    return run
+
+
+@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    options: dict[str, Any],
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    fastreid_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"SOLVER.MAX_EPOCH": 3, **options}
+    saved_every = options.get("SOLVER.CHECKPOINT_PERIOD", 1)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, (2 * saved_every - 1) * STEPS + 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            main(fastreid_options(tmp_path / "cut", **options))
+    assert (tmp_path / "cut" / "last_checkpoint").read_text() == f"model_{saved_every - 1:04d}.pth"
+    spend_random_numbers()
+    main(["--resume", *fastreid_options(tmp_path / "cut", **options)])
+    assert_equal_runs(tmp_path / "cut", whole(**options))
+
+
+STOPPED: dict[str, tuple[int, BaseException, int]] = {
+    "by Ctrl-C in the middle of an epoch": (STEPS + 2, KeyboardInterrupt(), 1),
+    "by an error behind the last step of an epoch": (2 * STEPS, OSError("a disk that is full"), 1),
+    "by the memory in the last epoch": (2 * STEPS + 3, MemoryError(), 5),
+}
+
+
+@pytest.mark.parametrize(("step", "reason", "period"), STOPPED.values(), ids=STOPPED)
+def test_wherever_a_run_was_stopped(
+    step: int,
+    reason: BaseException,
+    period: int,
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    fastreid_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"SOLVER.MAX_EPOCH": 3, "TEST.EVAL_PERIOD": period}
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, reason)
+        with pytest.raises(type(reason)):
+            main(fastreid_options(tmp_path / "cut", **options))
+    with (tmp_path / "cut" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 9, "epo')  # a line that was cut off
+    main(["--resume", *fastreid_options(tmp_path / "cut", **options)])
+    assert_equal_runs(tmp_path / "cut", whole(**options))
+
+
+@pytest.mark.parametrize("interrupted", [1, 3])
+def test_an_evaluation_that_was_interrupted_is_made_up_for(
+    interrupted: int,
+    whole: Callable[..., Path],
+    tmp_path: Path,
+    fastreid_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"SOLVER.MAX_EPOCH": 3}
+    evaluate, done = fastreid.evaluation.ReidEvaluator.evaluate, []
+
+    def stopping(self: Any) -> Any:
+        done.append(1)
+        if len(done) == interrupted:
+            raise KeyboardInterrupt
+        return evaluate(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fastreid.evaluation.ReidEvaluator, "evaluate", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            main(fastreid_options(tmp_path / "cut", **options))
+    resume = ["--resume"] if interrupted > 1 else []
+    main([*resume, *fastreid_options(tmp_path / "cut", **options)])
+    assert_equal_runs(tmp_path / "cut", whole(**options))
+
+
+def test_resumed_twice_and_moved_meanwhile(
+    whole: Callable[..., Path], tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {
+        "SOLVER.MAX_EPOCH": 3,
+        "MODEL.FREEZE_LAYERS": '["backbone"]',
+        "SOLVER.FREEZE_ITERS": 2 * STEPS + 2,
+        "INPUT.FLIP.ENABLED": True,
+    }
+    for switches, folder, step in (([], "cut", STEPS + 1), (["--resume"], "moved", 2 * STEPS + 1)):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, step, KeyboardInterrupt())
+            with pytest.raises(KeyboardInterrupt):
+                main([*switches, *fastreid_options(tmp_path / folder, **options)])
+        (tmp_path / folder).rename(tmp_path / "moved")
+    main(["--resume", *fastreid_options(tmp_path / "moved", **options)])
+    assert_equal_runs(tmp_path / "moved", whole(**options))
+
+
+def test_a_seed_that_was_drawn_comes_from_the_checkpoint(
+    whole: Callable[..., Path], tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"SOLVER.MAX_EPOCH": 3, "INPUT.REA.ENABLED": True}
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, STEPS + 2, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            main(fastreid_options(tmp_path / "cut", SEED=-1, **options))
+    seed = noted(tmp_path / "cut")["seed"]
+    main(["--resume", *fastreid_options(tmp_path / "cut", SEED=-1, **options)])
+    assert noted(tmp_path / "cut")["seed"] == seed
+    assert_equal_runs(tmp_path / "cut", whole(SEED=seed, **options))
+
+
+def noted(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "environment.json").read_text())
+
+
+def test_frozen_layers_thaw_once(
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers that were open at the checkpoint stay open, and their normalisation sees the batch."""
+    frozen: list[tuple[bool, bool]] = []
+    step = DRSLTrainer.run_step
+
+    def watched(self: Any) -> None:
+        weight = self.model.backbone.conv1.conv.weight
+        before = weight.detach().clone()
+        step(self)
+        frozen.append((torch.equal(weight, before), not self.model.backbone.conv1.bn.training))
+
+    monkeypatch.setattr(DRSLTrainer, "run_step", watched)
+    options = {"MODEL.FREEZE_LAYERS": '["backbone"]', "SOLVER.FREEZE_ITERS": 2, "SOLVER.CHECKPOINT_PERIOD": 1}
+    main(fastreid_options(tmp_path / "run", **options))
+    main(["--resume", *fastreid_options(tmp_path / "run", **options, **{"SOLVER.MAX_EPOCH": 2})])
+    assert frozen == [(True, True)] * 2 + [(False, False)] * 6
+
+
+# What may not matter
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"MODEL.FREEZE_LAYERS": '["backbone"]', "SOLVER.FREEZE_ITERS": STEPS + 2}], ids=["plain", "frozen"]
+)
+def test_how_often_a_run_evaluates_does_not_change_what_it_learns(
+    options: dict[str, Any], fastreid_root: Path, tmp_path: Path, fastreid_options: Options
+) -> None:
+    ends = []
+    for period in (1, 3):
+        folder = tmp_path / str(period)
+        every = {"TEST.EVAL_PERIOD": period, "SOLVER.CHECKPOINT_PERIOD": period}
+        main(fastreid_options(folder, **options, **every, **{"SOLVER.MAX_EPOCH": 3, "INPUT.REA.ENABLED": True}))
+        rows = RunFolder(folder).rows()
+        assert sum("mAP" in row for row in rows) == 3 // period
+        ends.append(([row for row in rows if "lr" in row], checkpoints(folder)["model_final.pth"]["model"]))
+    assert ends[0][0] == ends[1][0]
+    assert unequal(ends[0][1], ends[1][1]) == []
+
+
+# The best so far
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``scored(60, 20)`` gives the evaluations to come those values of FastReID's metric, one after the other."""
+    test = DRSLTrainer.test.__func__
+    scores: list[Iterator[float]] = []
+
+    def evaluated(cls: Any, cfg: Any, model: Any) -> Any:
+        results = test(cls, cfg, model)
+        results["metric"] = next(scores[-1])
+        return results
+
+    monkeypatch.setattr(DRSLTrainer, "test", classmethod(evaluated))
+    return lambda *values: scores.append(iter(values))
+
+
+def test_the_best_of_before_an_interruption_stays(
+    fastreid_root: Path,
+    tmp_path: Path,
+    fastreid_options: Options,
+    scored: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 3})
+    scored(60.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, STEPS + 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            main(options)
+    scored(20.0, 40.0)
+    main(["--resume", *options])
+    assert checkpoints(tmp_path / "run")["model_best.pth"]["epoch"] == 0
+
+
+def test_the_best_of_a_shorter_run_stays(
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, scored: Callable[..., None]
+) -> None:
+    scored(20.0, 60.0)
+    main(fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 2}))
+    assert checkpoints(tmp_path / "run")["model_best.pth"]["epoch"] == 1
+    scored(40.0)
+    main(["--resume", *fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 3})])
+    assert checkpoints(tmp_path / "run")["model_best.pth"]["epoch"] == 1
+
+
+def test_the_best_stays_where_only_it_was_saved(
+    fastreid_root: Path,
+    tmp_path: Path,
+    fastreid_options: Options,
+    scored: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 3})
+    save = torch.save
+
+    def save_the_best(states: Any, file: Any) -> None:
+        if "model_best" not in str(file):
+            raise KeyboardInterrupt
+        save(states, file)
+
+    scored(60.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", save_the_best)
+        with pytest.raises(KeyboardInterrupt):
+            main(options)
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_best.pth"
+    scored(20.0, 40.0)
+    main(["--resume", *options])
+    assert [row["epoch"] for row in RunFolder(tmp_path / "run").rows() if "mAP" in row] == [1, 2, 3]
+    assert checkpoints(tmp_path / "run")["model_best.pth"]["epoch"] == 0
+
+
+# Checkpoints of others
+
+
+def test_a_checkpoint_that_fastreid_wrote(fastreid_root: Path, tmp_path: Path, fastreid_options: Options) -> None:
+    folder = tmp_path / "run"
+    main(fastreid_options(folder))
+    states = checkpoints(folder)["model_final.pth"]
+    stock = ("model", "optimizer", "lr_sched", "warmup_sched", "epoch", "metric")
+    torch.save({key: states[key] for key in stock}, folder / "model_final.pth")
+    for ours in ("metrics.jsonl", "environment.json", "features-Market1501.npz"):
+        (folder / ours).unlink()
+    main(["--resume", *fastreid_options(folder, **{"SOLVER.MAX_EPOCH": 2})])
+    rows = RunFolder(folder).rows()
+    assert [row["step"] for row in rows if "lr" in row] == [5, 6, 7, 8]
+    assert checkpoints(folder)["model_final.pth"]["epoch"] == 1
+
+
+def test_a_larger_max_epoch_trains_on(whole: Callable[..., Path], tmp_path: Path, fastreid_options: Options) -> None:
+    main(fastreid_options(tmp_path / "run"))
+    main(["--resume", *fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 2})])
+    assert RunFolder(tmp_path / "run").rows() == RunFolder(whole(**{"SOLVER.MAX_EPOCH": 2})).rows()
+    assert noted(tmp_path / "run")["argv"][0] == "--resume"
+
+
+# Mixed precision, whose scale is a state too
+
+
+class ScaledTrainer(DRSLTrainer):
+    """A trainer with a gradient scaler, as on CUDA, whose scale changes from step to step."""
+
+    def build_hooks(self) -> list[Any]:
+        self._trainer.grad_scaler = torch.amp.GradScaler("cpu", init_scale=2.0, growth_interval=3)
+        return super().build_hooks()
+
+    def run_step(self) -> None:
+        super().run_step()
+        seen.append(self.grad_scaler.get_scale())
+        stepped = torch.ones((), requires_grad=True)
+        optimizer = torch.optim.SGD([stepped], lr=0.0)
+        self.grad_scaler.scale(stepped * 1).backward()
+        self.grad_scaler.step(optimizer)
+        self.grad_scaler.update()
+
+
+seen: list[float] = []
+
+
+@pytest.fixture
+def scaled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The scale at each step."""
+    if not hasattr(torch.amp, "GradScaler"):
+        pytest.skip("torch has a gradient scaler for the CPU from 2.3 on")
+    monkeypatch.setattr(training, "DRSLTrainer", ScaledTrainer)
+    seen.clear()
+    return seen
+
+
+def test_the_scale_of_gradients_goes_on(
+    scaled: list[float],
+    fastreid_root: Path,
+    tmp_path: Path,
+    fastreid_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options = {"SOLVER.MAX_EPOCH": 3}
+    main(fastreid_options(tmp_path / "whole", **options))
+    expected, scaled[:] = scaled[:], []
+    assert expected[:8] == [2, 2, 2, 4, 4, 4, 8, 8]
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, STEPS + 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            main(fastreid_options(tmp_path / "cut", **options))
+    scaled.clear()
+    main(["--resume", *fastreid_options(tmp_path / "cut", **options)])
+    assert scaled == expected[STEPS:]
+    assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
+    assert checkpoints(tmp_path / "cut")["model_final.pth"]["grad_scaler"]["scale"] == 32
+
+
+def test_a_checkpoint_without_a_scale(
+    scaled: list[float], fastreid_root: Path, tmp_path: Path, fastreid_options: Options
+) -> None:
+    main(fastreid_options(tmp_path / "run"))
+    states = checkpoints(tmp_path / "run")["model_final.pth"]
+    del states["grad_scaler"]
+    torch.save(states, tmp_path / "run" / "model_final.pth")
+    scaled.clear()
+    main(["--resume", *fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 2})])
+    assert scaled == [2, 2, 2, 4]
+
+
+def test_a_scale_that_is_not_needed(
+    scaled: list[float],
+    fastreid_root: Path,
+    tmp_path: Path,
+    fastreid_options: Options,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    main(fastreid_options(tmp_path / "run"))
+    monkeypatch.setattr(training, "DRSLTrainer", DRSLTrainer)
+    main(["--resume", *fastreid_options(tmp_path / "run", **{"SOLVER.MAX_EPOCH": 2})])
+    assert "grad_scaler" not in checkpoints(tmp_path / "run")["model_final.pth"]
