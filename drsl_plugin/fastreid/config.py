@@ -97,12 +97,18 @@ def merge_options(cfg: Any, options: Sequence[str]) -> list[str]:
     """
     if options and options[0] == "--":
         options = options[1:]
+    options = list(options)
+    problems = []
+    for word in [word for word in options[::2] if word.startswith("--")]:
+        problems.append(f"{word}: goes in front of the `KEY value` pairs")
+        options.remove(word)
     if len(options) % 2:
         known = dict(leaves(cfg))
         pairs = zip(options[::2], options[1::2], strict=False)
         alone = next((key for key, value in pairs if key not in known or value in known), options[-1])
-        return [f"options come in pairs, `KEY value`: {alone!r} stands alone"]
-    return _merge(cfg, dict(zip(options[::2], options[1::2], strict=True)), "")
+        problems.append(f"options come in pairs, `KEY value`: {alone!r} stands alone")
+        options.remove(alone)
+    return problems + _merge(cfg, dict(zip(options[::2], options[1::2], strict=True)), "")
 
 
 def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

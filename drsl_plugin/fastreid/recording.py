@@ -31,8 +31,11 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
         """Begin the folder; one of an earlier run loses its metrics, and the name of its last checkpoint."""
         done = self.trainer.start_epoch
         if done == 0 and self._folder.metrics.exists():
-            logger.warning(f"OUTPUT_DIR {self._folder.path} holds an earlier run: its metrics and features go")
-            Path(self._folder.path, "last_checkpoint").unlink(missing_ok=True)
+            logger.warning(
+                f"OUTPUT_DIR {self._folder.path} holds an earlier run: its metrics, features and best model go"
+            )
+            for name in ("last_checkpoint", "model_best.pth"):
+                Path(self._folder.path, name).unlink(missing_ok=True)
         self._folder.start(self.trainer.cfg.dump(), self._facts, epochs_done=done)
 
     def after_step(self) -> None:

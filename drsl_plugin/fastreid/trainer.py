@@ -69,6 +69,7 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         self._seed = chosen_seed(cfg)
         self._facts = run_facts(cfg, self._seed, argv, preset)
         seed_process(self._seed)
+        logger.info(f"The seed of this run is {self._seed}")  # FastReID tells of another, which counts for nothing
         if cfg.OUTPUT_DIR and fastreid.utils.comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         with distributed_wrapper(cfg):

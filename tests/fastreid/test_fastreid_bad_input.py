@@ -31,7 +31,7 @@ def error_lines(result: Result) -> list[str]:
     assert result.exit_code == 2
     assert "Traceback" not in result.output
     # torch says on the error stream where there is a CUDA toolkit but no GPU, once a process.
-    lines = [line for line in result.stderr.splitlines() if "cpp_extension" not in line]
+    lines = [line for line in result.stderr.splitlines() if "CUDA_HOME" not in line]
     assert [line for line in lines if not line.startswith("drsl: error: ")] == []
     return [line.removeprefix("drsl: error: ") for line in lines]
 
@@ -344,11 +344,17 @@ def test_an_option_without_its_value_does_not_hide_the_rest(unread: None, output
         (["SOLVER.BASE_LR"], "SOLVER.BASE_LR"),
         (["SOLVER.BASE_LR", "1.0", "nonsense", "SOLVER.GAMMA", "0.1"], "nonsense"),
         (["SOLVER.BASE_LR", "SOLVER.GAMMA", "0.1"], "SOLVER.BASE_LR"),
-        (["MODEL.DEVICE", "cpu", "--resume"], "--resume"),
     ],
 )
 def test_options_that_are_no_pairs(words: list[str], alone: str, unread: None) -> None:
     assert f"options come in pairs, `KEY value`: {alone!r} stands alone" in error_lines(run(*words))
+
+
+def test_an_argument_behind_the_options_is_told_its_place(unread: None, fastreid_root: Path) -> None:
+    """And the options in front of it count."""
+    expected = "--resume: goes in front of the `KEY value` pairs"
+    assert error_lines(run("MODEL.DEVICE", "cpu", "DATASETS.TESTS", '("Market1501",)', "--resume"))[0] == expected
+    assert not [line for line in error_lines(run("MODEL.DEVICE", "cpu", "--resume")) if "MODEL.DEVICE" in line]
 
 
 @pytest.mark.parametrize("arguments", [["--nope"], ["--config-file"], ["--num-gpus", "two"], ["--resume=1"]])
@@ -867,7 +873,7 @@ def test_interruption_is_one_line(
     at_step(step, interrupt)
     result = run(*fastreid_options(output, **{"SOLVER.MAX_EPOCH": 2, "TEST.EVAL_PERIOD": period}))
     assert result.exit_code == 130
-    (line,) = (line for line in result.stderr.splitlines() if "cpp_extension" not in line)
+    (line,) = (line for line in result.stderr.splitlines() if "CUDA_HOME" not in line)
     saved = output / "model_0000.pth"
     told = f"--resume goes on from {saved}" if step > 4 else "no checkpoint yet"
     assert line == f"drsl: interrupted; {told}"

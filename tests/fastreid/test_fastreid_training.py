@@ -424,7 +424,7 @@ def test_checkpoints_are_fastreids_own(run: tuple[RunFolder, str, Any], demo_roo
         path / "model_final.pth", weights_only=tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 6)
     )
     assert {"model", "optimizer", "lr_sched", "warmup_sched", "epoch"} <= states.keys()
-    assert (states["epoch"], torch.load(path / "model_0000.pth", weights_only=True)["epoch"]) == (1, 0)
+    assert (states["epoch"], torch.load(path / "model_0000.pth")["epoch"]) == (1, 0)
     assert unequal(path / "model_final.pth", path / "model_0000.pth")
 
     model = stock_model(path)
@@ -651,4 +651,4 @@ def test_a_run_says_nothing_on_the_error_stream(fastreid_root: Path, tmp_path: P
     result = CliRunner().invoke(app, ["fastreid", *fastreid_options(tmp_path / "run")])
     assert result.exit_code == 0
     # torch says on the error stream where there is a CUDA toolkit but no GPU, once a process.
-    assert [line for line in result.stderr.splitlines() if "cpp_extension" not in line] == []
+    assert [line for line in result.stderr.splitlines() if "CUDA_HOME" not in line] == []
