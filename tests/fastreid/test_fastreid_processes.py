@@ -110,7 +110,7 @@ def do(work: Work) -> None:
     cfg, preset, problems = configure(args)
     assert problems == []
     rank = fastreid.utils.comm.get_rank()
-    notes: dict[str, Any] = {"batches": []}
+    notes: dict[str, Any] = {"batches": [], "seeds": []}
     run_step = DRSLTrainer.run_step
 
     def watched(self: Any) -> None:
@@ -128,6 +128,7 @@ def do(work: Work) -> None:
     def looked_at(self: Any, inputs: Any) -> Any:
         if self.training:
             notes["batches"].append([Path(path).name for path in inputs["img_paths"]])
+            notes["seeds"].append(torch.initial_seed())
         return forward(self, inputs)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -225,9 +226,11 @@ def test_all_processes_end_with_equal_parameters(name: str, two: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_share_a_batch(two: Path) -> None:
-    for first, second in zip(*(notes["batches"] for notes in left_by(two / "notes" / "whole")), strict=True):
+    one, other = left_by(two / "notes" / "whole")
+    for first, second in zip(one["batches"], other["batches"], strict=True):
         assert (len(first), len(second)) == (4, 4)
         assert first != second
+    assert set(one["seeds"]).isdisjoint(other["seeds"]), "of augmentations"
 
 
 @pytest.mark.slow

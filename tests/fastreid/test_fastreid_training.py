@@ -222,18 +222,13 @@ def test_drsl_changes_what_is_learnt(fastreid_root: Path, tmp_path: Path, fastre
     assert "backbone.conv1.conv.weight" in unequal(ends["drsl"], ends["more"])
 
 
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("DISTANCE", "euclidean"), ("TEMPERATURE", 0.5), ("RELAXATION", "linear"), ("SORT", "order"), ("SORT_WEIGHT", 3)],
-)
-def test_each_setting_of_drsl_reaches_the_loss(
-    key: str, value: object, fastreid_root: Path, tmp_path: Path, fastreid_options: Options
-) -> None:
-    firsts = []
-    for name, settings in {"one": {}, "other": {f"MODEL.LOSSES.DRSL.{key}": value}}.items():
-        main(fastreid_options(tmp_path / name, **settings))
-        firsts.append(RunFolder(tmp_path / name).rows()[0]["loss_drsl"])
-    assert firsts[0] != firsts[1]
+def test_each_setting_of_drsl_reaches_the_loss(fastreid_root: Path, tmp_path: Path, fastreid_options: Options) -> None:
+    changes = {"DISTANCE": "euclidean", "TEMPERATURE": 0.5, "RELAXATION": "linear", "SORT": "order", "SORT_WEIGHT": 3}
+    losses = []
+    for key, value in {"SCALE": 1, **changes}.items():
+        main(fastreid_options(tmp_path / key, **{f"MODEL.LOSSES.DRSL.{key}": value}))
+        losses.append(RunFolder(tmp_path / key).rows()[0]["loss_drsl"])
+    assert len(set(losses)) == len(losses)
 
 
 @pytest.mark.parametrize("scale", [0.5, 4])
@@ -546,19 +541,21 @@ def test_every_batch_has_positives_and_every_epoch_other_batches(
     fastreid_options: Options,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen: list[list[str]] = []
+    batches, seeds = [], []
     forward = fastreid.modeling.meta_arch.Baseline.forward
 
     def watched(self: Any, inputs: Any) -> Any:
         if self.training:
             assert (inputs["targets"].bincount() % 2 == 0).all()
-            seen.append(inputs["img_paths"])
+            batches.append(inputs["img_paths"])
+            seeds.append(torch.initial_seed())
         return forward(self, inputs)
 
     monkeypatch.setattr(fastreid.modeling.meta_arch.Baseline, "forward", watched)
     main(fastreid_options(tmp_path / "run", **{"DATALOADER.SAMPLER_TRAIN": sampler, "SOLVER.MAX_EPOCH": 2}))
-    assert len(seen) == 8
-    assert seen[:4] != seen[4:]
+    assert len(batches) == 8
+    assert batches[:4] != batches[4:]
+    assert set(seeds[:4]).isdisjoint(seeds[4:]), "of augmentations"
 
 
 @pytest.mark.parametrize("steps", [1, 2])
