@@ -7,17 +7,21 @@ from typing import Literal, NamedTuple, overload
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.checks import Distance, Relaxation, Sort, check_batch, check_settings
-from drsl_plugin.losses.scores import cosine_scores, euclidean_scores
-from drsl_plugin.losses.terms import (
-    differences,
-    exact_parts,
-    pad_positives,
-    query_weights,
-    relaxed_step,
-    sorting_error,
-    sum_where,
+from drsl_plugin.losses.checks import (
+    Backend,
+    Distance,
+    Relaxation,
+    Settings,
+    Sort,
+    check_batch,
+    check_computation,
+    check_settings,
 )
+from drsl_plugin.losses.fused import fused_drsl, kernels_run_on
+from drsl_plugin.losses.unfused import unfused_drsl
+
+SMALL = 4096
+"""Scores up to which the unfused path is taken on the CPU: it is as fast there, and can be differentiated twice."""
 
 
 class DRSLParts(NamedTuple):
@@ -45,6 +49,8 @@ def drsl_loss(
     relaxation: Relaxation = "sigmoid",
     sort: Sort = "angle",
     sort_weight: float = 1.0,
+    backend: Backend = "auto",
+    chunk_budget: int | None = None,
     return_parts: Literal[False] = False,
 ) -> Tensor: ...
 
@@ -61,6 +67,8 @@ def drsl_loss(
     relaxation: Relaxation = "sigmoid",
     sort: Sort = "angle",
     sort_weight: float = 1.0,
+    backend: Backend = "auto",
+    chunk_budget: int | None = None,
     return_parts: Literal[True],
 ) -> tuple[Tensor, DRSLParts]: ...
 
@@ -77,6 +85,8 @@ def drsl_loss(
     relaxation: Relaxation = "sigmoid",
     sort: Sort = "angle",
     sort_weight: float = 1.0,
+    backend: Backend = "auto",
+    chunk_budget: int | None = None,
     return_parts: bool,
 ) -> Tensor | tuple[Tensor, DRSLParts]: ...
 
@@ -92,6 +102,8 @@ def drsl_loss(
     relaxation: Relaxation = "sigmoid",
     sort: Sort = "angle",
     sort_weight: float = 1.0,
+    backend: Backend = "auto",
+    chunk_budget: int | None = None,
     return_parts: bool = False,
 ) -> Tensor | tuple[Tensor, DRSLParts]:
     r"""Differentiable Retrieval-Sort Loss: rank each positive before the negatives, sort the positives by angle.
@@ -118,9 +130,10 @@ def drsl_loss(
     for ``sort="angle"`` (the gradient goes through the angle as well); for ``"order"`` the same with y detached, minus
     the same sums over :math:`\{j : y_{qj} \ge y_{qi}\}`; for ``"none"`` it is 0 and the loss is Smooth-AP.
 
-    The mathematics runs in float32 (float64 stays float64) with autocast off; memory grows as N·K·(N + M) with K the
-    largest number of positives of a query. A NaN in the embeddings makes the loss NaN where any query has a positive,
-    so that loggers see it.
+    The mathematics runs in float32 (float64 stays float64) with autocast off. Except for small batches the gradient is
+    computed in the forward pass, some queries at a time, and what is kept for backward is the gradient of the
+    embeddings: N·D numbers, and M·D where the references want one. A NaN in the embeddings makes the loss NaN where
+    any query has a positive, so that loggers see it.
 
     Args:
         embeddings: ``(N, D)`` floating point; need not be normalised.
@@ -134,6 +147,13 @@ def drsl_loss(
         sort: the sorting term, ``"angle"``, ``"order"`` or ``"none"``. On L2-normalised embeddings with
             ``distance="cosine"`` the two orders agree and ``"order"`` has nothing to say.
         sort_weight: :math:`\lambda \ge 0`.
+        backend: how it is computed; the results differ by rounding alone. ``"unfused"``: on tensors of N·K·(N + M)
+            numbers, K the largest number of positives, and differentiable twice; ``"chunked"``: the gradient in the
+            forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel on CUDA that never waits for the
+            device; ``"auto"``: the kernel where it runs, else the unfused path up to 4,096 scores N·(N + M) and the
+            chunked one above.
+        chunk_budget: bytes for the rows of scores that a fused path works on at a time, at least one query's; None
+            chooses. Results do not depend on it.
         return_parts: also return the parts for the logs.
 
     Returns:
@@ -141,7 +161,8 @@ def drsl_loss(
         query has a positive, the loss and its parts are 0 and the loss keeps its graph.
 
     Raises:
-        ValueError: a setting outside its range, or shapes that do not go together.
+        ValueError: a setting outside its range, shapes or devices that do not go together, or a ``chunk_budget`` too
+            small for one query.
         TypeError: embeddings that are not floating point, labels that are not integers.
 
     Example:
@@ -160,50 +181,49 @@ def drsl_loss(
     """
     check_settings(distance, temperature, relaxation, sort, sort_weight)
     check_batch(embeddings, labels, ref_embeddings, ref_labels)
+    check_computation(backend, chunk_budget)
+    settings = Settings(distance, temperature, relaxation, sort, sort_weight)
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        queries, references, is_self, is_positive = _gather(embeddings, labels, ref_embeddings, ref_labels)
-        cosines = cosine_scores(queries, references)
-        scores = cosines if distance == "cosine" else euclidean_scores(queries, references, is_self)
-        is_negative = ~(is_positive | is_self)
-        positives, is_real = pad_positives(is_positive)
-
-        positive_scores = scores.gather(1, positives)
-        among_positives = relaxed_step(differences(positive_scores, positive_scores), temperature, relaxation)
-        counted = is_real.unsqueeze(1) & ~torch.eye(positives.shape[1], dtype=torch.bool, device=positives.device)
-        among_positives = among_positives * counted
-        before = relaxed_step(differences(scores, positive_scores), temperature, relaxation)
-        false_positives = sum_where(before, is_negative)
-        positive_rank = 1 + among_positives.sum(dim=2)
-        ranking = false_positives / (positive_rank + false_positives)
-        quality = (1 + cosines.gather(1, positives)) / 2
-        sorting = sorting_error(among_positives, positive_rank, quality, sort)
-
-        weights = query_weights(is_real.to(scores.dtype))
-        ranking_mean, sorting_mean = (weights * ranking).sum(), (weights * sorting).sum()
-        loss = ranking_mean + sort_weight * sorting_mean
-        if not return_parts:
-            return loss
-        with torch.no_grad():
-            ap, above_all = exact_parts(scores, positive_scores, is_negative, counted)
-            parts = DRSLParts(
-                ranking_mean.detach(),
-                sorting_mean.detach(),
-                (weights * ap).sum(),
-                (weights * above_all).sum(),
+        queries, others, labels, other_labels = _as_computed(embeddings, labels, ref_embeddings, ref_labels)
+        references = len(queries) + (0 if others is None else len(others))
+        chosen = chosen_backend(backend, queries.device, len(queries) * references)
+        if chosen == "unfused":
+            loss, parts = unfused_drsl(queries, others, labels, other_labels, settings, exact=return_parts)
+        else:
+            loss, parts = fused_drsl(
+                queries,
+                others,
+                labels,
+                other_labels,
+                settings,
+                use_kernel=chosen == "triton",
+                budget=chunk_budget,
+                exact=return_parts,
             )
-        return loss, parts
+    return (loss, DRSLParts(*parts.unbind())) if return_parts else loss
 
 
-def _gather(
+def chosen_backend(backend: Backend, device: torch.device, scores: int) -> Backend:
+    """Return how a loss of so many scores is computed where ``backend`` leaves it open.
+
+    Raises:
+        ValueError: ``"triton"`` where its kernels do not run.
+    """
+    if backend == "triton" and not kernels_run_on(device.type):
+        raise ValueError(f"backend 'triton' needs Triton and embeddings on CUDA, got embeddings on {device}")
+    if backend != "auto":
+        return backend
+    if kernels_run_on(device.type):
+        return "triton"
+    return "unfused" if scores <= SMALL else "chunked"
+
+
+def _as_computed(
     embeddings: Tensor, labels: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Queries, references, and the (N, R) masks of the query itself and of its positives."""
-    dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
-    queries = references = embeddings.to(dtype)
-    labels = all_labels = labels.to(queries.device, torch.int64)
-    if ref_embeddings is not None and ref_labels is not None:
-        references = torch.cat([queries, ref_embeddings.to(queries)])
-        all_labels = torch.cat([labels, ref_labels.to(labels)])
-    is_self = torch.eye(len(queries), len(references), dtype=torch.bool, device=queries.device)
-    is_positive = (labels.unsqueeze(1) == all_labels.unsqueeze(0)) & ~is_self
-    return queries, references, is_self, is_positive
+) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Embeddings in the precision of the mathematics, labels as int64 beside them."""
+    queries = embeddings.to(torch.float64 if embeddings.dtype == torch.float64 else torch.float32)
+    labels = labels.to(queries.device, torch.int64)
+    if ref_embeddings is None or ref_labels is None:
+        return queries, None, labels, None
+    return queries, ref_embeddings.to(queries), labels, ref_labels.to(labels)

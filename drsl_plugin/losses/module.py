@@ -6,7 +6,7 @@ from typing import Literal, overload
 
 from torch import Tensor, nn
 
-from drsl_plugin.losses.checks import Distance, Relaxation, Sort, check_settings
+from drsl_plugin.losses.checks import Backend, Distance, Relaxation, Sort, check_computation, check_settings
 from drsl_plugin.losses.functional import DRSLParts, drsl_loss
 
 
@@ -19,6 +19,8 @@ class DRSLoss(nn.Module):
         relaxation: the step, ``"sigmoid"`` or ``"linear"``.
         sort: the sorting term, ``"angle"``, ``"order"`` or ``"none"``.
         sort_weight: weight of the sorting term, 0 or above.
+        backend: how it is computed, see :func:`drsl_loss`, like the next.
+        chunk_budget: bytes for the rows that a fused path works on at a time.
 
     Raises:
         ValueError: a setting outside its values or range.
@@ -39,15 +41,20 @@ class DRSLoss(nn.Module):
         relaxation: Relaxation = "sigmoid",
         sort: Sort = "angle",
         sort_weight: float = 1.0,
+        backend: Backend = "auto",
+        chunk_budget: int | None = None,
     ) -> None:
         """Check the settings and keep them."""
         super().__init__()
         check_settings(distance, temperature, relaxation, sort, sort_weight)
+        check_computation(backend, chunk_budget)
         self.distance: Distance = distance
         self.temperature = temperature
         self.relaxation: Relaxation = relaxation
         self.sort: Sort = sort
         self.sort_weight = sort_weight
+        self.backend: Backend = backend
+        self.chunk_budget = chunk_budget
 
     @overload
     def forward(
@@ -102,6 +109,8 @@ class DRSLoss(nn.Module):
             relaxation=self.relaxation,
             sort=self.sort,
             sort_weight=self.sort_weight,
+            backend=self.backend,
+            chunk_budget=self.chunk_budget,
             return_parts=return_parts,
         )
 

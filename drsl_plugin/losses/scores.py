@@ -48,7 +48,7 @@ def euclidean_scores(queries: Tensor, references: Tensor, is_self: Tensor) -> Te
         >>> euclidean_scores(points[:1], points, torch.tensor([[True, False, False]])).neg()
         tensor([[0.0000, 0.5000, 1.5000]])
     """
-    scale = torch.maximum(_largest(queries), _largest(references)).detach()
+    scale = torch.maximum(largest_entry(queries), largest_entry(references)).detach()
     scale = torch.where(scale == 0, torch.ones_like(scale), scale)
     # Without the matrix product: exact where two embeddings nearly agree, which is where the ranks are decided.
     distances = torch.cdist(queries / scale, references / scale, compute_mode="donot_use_mm_for_euclid_dist")
@@ -67,5 +67,6 @@ def _unit(vectors: Tensor) -> Tensor:
     return scaled / length
 
 
-def _largest(vectors: Tensor) -> Tensor:
+def largest_entry(vectors: Tensor) -> Tensor:
+    """Return the largest absolute entry, a scalar; 0 of no vectors."""
     return vectors.abs().amax() if vectors.numel() else vectors.new_zeros(())

@@ -32,6 +32,7 @@ def against_one_query(positives, negatives, **settings):
     return drsl_loss(*ONE_QUERY, references, labels, return_parts=True, **settings)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("refs", [False, True], ids=["batch", "refs"])
@@ -61,6 +62,7 @@ def test_defaults_are_the_documented_ones(distance, temperature):
         assert drsl_loss(*batch) == loss
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("refs", [False, True], ids=["batch", "refs"])
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_duplicates_antipodes_and_zero_vectors_follow_the_conventions(settings, refs):
@@ -99,6 +101,7 @@ def test_parts_are_detached_scalars_and_only_returned_on_request():
 
 
 # With temperature 1, sigmoid(-1) = 0.268941 and sigmoid(1) = 0.731059.
+@pytest.mark.kernel
 def test_by_hand_a_positive_before_a_negative():
     # a = sigmoid(0 - 1); l_R = 0.268941 / 1.268941; the positive's angle is 0: y = 1, l_S = 0.
     loss, parts = against_one_query([X], [Y], temperature=1)
@@ -106,6 +109,7 @@ def test_by_hand_a_positive_before_a_negative():
     assert [part.item() for part in parts] == pytest.approx([0.211942, 0, 1, 1], abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_a_positive_after_a_negative():
     # a = sigmoid(1 - 0); l_R = 0.731059 / 1.731059; a right angle: y = 1/2, l_S = 1/2; AP = 1/2.
     loss, parts = against_one_query([Y], [X], temperature=1)
@@ -113,12 +117,14 @@ def test_by_hand_a_positive_after_a_negative():
     assert [part.item() for part in parts] == pytest.approx([0.422319, 0.5, 0.5, 0], abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_the_linear_step():
     # a = (1 - 0) / (2 * 2) + 1/2 = 3/4; l_R = 0.75 / 1.75.
     loss, _ = against_one_query([Y], [X], temperature=2, relaxation="linear", sort="none")
     assert loss.item() == pytest.approx(3 / 7)
 
 
+@pytest.mark.kernel
 def test_by_hand_two_positives():
     # To i = X: a = sigmoid(-1), R = 1.268941, l_S = (0 + 0.268941 / 2) / R = 0.105971, target {X}: 0.
     # To i = Y: a = sigmoid(1), R = 1.731059, l_S = (1/2 + 0) / R = 0.288840, target {X, Y}: the same.
@@ -129,6 +135,7 @@ def test_by_hand_two_positives():
     assert [part.item() for part in parts] == pytest.approx([0, 0.105971 / 2, 1, 1], abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_euclidean_order_against_angle():
     # p = (3, 0): angle 0, y = 1, distance 2. r = (1, 1): 45 degrees, 1 - y = 0.146447, distance 1.
     # m = 1.5, so s = -4/3 and -2/3: r is ranked surely before p, against the angles.
@@ -140,12 +147,14 @@ def test_by_hand_euclidean_order_against_angle():
     assert angle.item() == pytest.approx((0.0732233 + 0.1464466) / 2, abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_the_euclidean_score_is_in_units_of_the_mean_distance():
     # Distances 1 (positive) and 3 (negative), m = 2: s = -0.5 and -1.5, a = sigmoid(-1).
     loss, _ = against_one_query([(2, 0)], [(4, 0)], distance="euclidean", temperature=1, sort="none")
     assert loss.item() == pytest.approx(0.211942, abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_hard_average_precision():
     # Ranks: positive, negative, positive: AP = (1/1 + 2/3) / 2; one positive of two is above every negative.
     _, parts = against_one_query([(3, 1), (1, 1)], [(2, 1)])
@@ -153,6 +162,7 @@ def test_by_hand_hard_average_precision():
     assert parts.above_all.item() == pytest.approx(1 / 2)
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize(
     ("positives", "negatives", "ap", "above_all"),
     [
@@ -169,6 +179,7 @@ def test_by_hand_ties_in_the_hard_parts(positives, negatives, ap, above_all):
     assert parts.above_all.item() == pytest.approx(above_all)
 
 
+@pytest.mark.kernel
 def test_by_hand_the_mean_is_over_positives_within_a_query_and_then_over_queries():
     # Identity 0 sits on X three times: a tie with its two positives, R = 1 + 1/2. Identity 1 sits on Y twice: R = 1.
     # Temperature 1: F = 2 sigmoid(-1) = 0.537883 or 3 sigmoid(-1) = 0.806824, l_R = 0.263942 or 0.446542.
@@ -177,6 +188,7 @@ def test_by_hand_the_mean_is_over_positives_within_a_query_and_then_over_queries
     assert loss.item() == pytest.approx((3 * 0.263942 + 2 * 0.446542) / 5, abs=1e-6)
 
 
+@pytest.mark.kernel
 def test_by_hand_the_angle_pulls_the_more_the_earlier_a_positive_is_ranked():
     # Two positives at 30 and 60 degrees, a hard: d l_S / dy = -(1 + 1/2) / 2 for the nearer and -(1/2) / 2 for the
     # farther, dy/dtheta = -sin(theta) / 2: as a radius of 1 turns by theta, so does the loss.

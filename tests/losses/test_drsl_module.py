@@ -41,11 +41,12 @@ def test_module_is_the_function_with_its_settings(settings, refs, device):
 
 
 def test_module_and_function_have_the_same_defaults():
-    settings = ["distance", "temperature", "relaxation", "sort", "sort_weight"]
+    settings = ["distance", "temperature", "relaxation", "sort", "sort_weight", "backend", "chunk_budget"]
+    defaults = ["cosine", 0.05, "sigmoid", "angle", 1.0, "auto", None]
     of_function, of_module = (inspect.signature(thing).parameters for thing in (drsl_loss, DRSLoss))
     assert list(of_module) == settings
-    assert [of_module[key].default for key in settings] == ["cosine", 0.05, "sigmoid", "angle", 1.0]
-    assert [of_function[key].default for key in settings] == ["cosine", 0.05, "sigmoid", "angle", 1.0]
+    assert [of_module[key].default for key in settings] == defaults
+    assert [of_function[key].default for key in settings] == defaults
     assert torch.equal(DRSLoss()(*uneven(refs=True)), drsl_loss(*uneven(refs=True)))
 
 
@@ -112,6 +113,7 @@ def profiled(count, instances, **settings):
     return profiler.events()
 
 
+@pytest.mark.usefixtures("own_chunks")
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_no_tensor_has_all_triples(settings):
     # A float64 or int64 of N x R x K and as much again, never N x N x N, be it of bytes.
@@ -120,6 +122,7 @@ def test_no_tensor_has_all_triples(settings):
     assert count * count * 4 <= largest <= 16 * count * count * instances < count**3
 
 
+@pytest.mark.usefixtures("own_chunks")
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_number_of_operations_does_not_grow_with_the_batch(settings):
     few, many = (len(profiled(count, 4, **settings)) for count in (12, 48))

@@ -1,0 +1,311 @@
+"""The rows of :mod:`drsl_plugin.losses.rows` as one Triton kernel: one program a query, no atomics, no padding.
+
+Needs Triton, so it is imported only where it runs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from drsl_plugin.losses.checks import Settings
+from drsl_plugin.losses.identities import Identities
+from drsl_plugin.losses.rows import RowGradients
+
+POSITIVES = 16
+"""Positives that a program ranks at a time."""
+REFERENCES = 256
+"""References that it ranks them against at a time."""
+
+
+def kernel_rows(
+    scores: Tensor,
+    cosines: Tensor | None,
+    identities: Identities,
+    weights: Tensor,
+    rows: slice,
+    settings: Settings,
+    exact: bool,
+) -> RowGradients:
+    """Loss of some queries and its gradient in their scores; no shape depends on the labels.
+
+    Args:
+        scores: ``(n, R)``.
+        cosines: ``(n, R)`` where they are not the scores themselves, or None.
+        identities: of all queries and references.
+        weights: ``(N,)``: of each positive of a query.
+        rows: the queries.
+        settings: of the loss.
+        exact: compute ap and above_all too.
+    """
+    gradient = torch.empty_like(scores)
+    of_cosines = torch.zeros_like(cosines) if cosines is not None and settings.sort == "angle" else None
+    parts = scores.new_empty(len(scores), 4)
+    _rows[(len(scores),)](
+        scores,
+        scores if cosines is None else cosines,
+        gradient,
+        gradient if of_cosines is None else of_cosines,
+        parts,
+        identities.order,
+        identities.ref_labels,
+        identities.labels[rows],
+        identities.start[rows],
+        identities.place[rows],
+        identities.counts[rows],
+        weights[rows],
+        scores.shape[1],
+        *_halves(settings.temperature),
+        *_halves(settings.sort_weight),
+        _reach(scores, settings),
+        SIGMOID=settings.relaxation == "sigmoid",
+        SORT=settings.sort,
+        SEPARATE=cosines is not None,
+        EXACT=exact,
+        POSITIVES=POSITIVES,
+        REFERENCES=REFERENCES,
+    )
+    return RowGradients(parts, gradient, of_cosines)
+
+
+def _halves(value: float) -> tuple[float, float]:
+    """Split a number into two float32 numbers: Triton takes a Python float as float32."""
+    high = float(np.float32(value))
+    return high, float(np.float32(value - high))
+
+
+def _reach(scores: Tensor, settings: Settings) -> float:
+    """How far from 0 the gap is, in temperatures, from where on all references together count as exact steps.
+
+    What R steps leave out there is less than half a unit in the last place of 1, which a rank is at least.
+    """
+    if settings.relaxation == "linear":
+        return 1.0
+    return (37.0 if scores.dtype == torch.float64 else 17.0) + math.log(max(scores.shape[1], 1))
+
+
+@triton.jit
+def _step(gap, temperature, SIGMOID: tl.constexpr):
+    """Relaxed step and its slope, the slope in its own unit."""
+    if SIGMOID:
+        step = 1.0 / (1.0 + tl.exp(-gap / temperature))
+        slope = step - step * step
+    else:
+        outside = tl.abs(gap) >= temperature
+        step = tl.where(outside, tl.where(gap > 0, 1.0, 0.0), gap / (2 * temperature) + 0.5)
+        slope = tl.where(outside, 0.0, 1.0)
+    return step, slope
+
+
+@triton.jit
+def _positives(order, start, place, count, first, POSITIVES: tl.constexpr):
+    """Numbers, columns and mask of some positives of a query."""
+    lanes = first + tl.arange(0, POSITIVES)
+    real = lanes < count
+    columns = tl.load(order + start + lanes + tl.where(lanes >= place, 1, 0), mask=real, other=0)
+    return lanes, columns, real
+
+
+@triton.jit
+def _negatives(
+    scores,
+    ref_labels,
+    label,
+    references,
+    first,
+    lowest,
+    highest,
+    unclear,
+    reach,
+    temperature,
+    REFERENCES: tl.constexpr,
+):
+    """Some references of a query, which are negatives, their scores; and 1 or -1 if all are surely before or behind."""
+    columns = first + tl.arange(0, REFERENCES)
+    inside = columns < references
+    negative = inside & (tl.load(ref_labels + columns, mask=inside, other=0) != label)
+    found = tl.load(scores + columns, mask=inside, other=0.0)
+    nearest = tl.max(tl.where(negative, found, float("-inf")))
+    farthest = tl.min(tl.where(negative, found, float("inf")))
+    far = reach * temperature
+    where = tl.where(farthest - highest > far, 1, tl.where(nearest - lowest < -far, -1, 0))
+    is_nan = (tl.max(tl.where(negative & (found != found), 1, 0)) + unclear) > 0
+    return columns, inside, negative, found, tl.where(is_nan, 0, where)
+
+
+@triton.jit
+def _rows(
+    scores,
+    cosines,
+    gradient,
+    of_cosines,
+    parts,
+    order,
+    ref_labels,
+    labels,
+    starts,
+    places,
+    counts,
+    weights,
+    references,
+    temperature,
+    temperature_rest,
+    sort_weight,
+    sort_weight_rest,
+    reach,
+    SIGMOID: tl.constexpr,
+    SORT: tl.constexpr,
+    SEPARATE: tl.constexpr,
+    EXACT: tl.constexpr,
+    POSITIVES: tl.constexpr,
+    REFERENCES: tl.constexpr,
+):
+    row = tl.program_id(0)
+    offset = row.to(tl.int64) * references
+    scores += offset
+    cosines += offset
+    gradient += offset
+    of_cosines += offset
+    start, place, count = tl.load(starts + row), tl.load(places + row), tl.load(counts + row)
+    label, weight = tl.load(labels + row), tl.load(weights + row)
+    zeros = tl.zeros([POSITIVES], dtype=weight.dtype)
+    zero = tl.sum(zeros)
+    temperature = zero + temperature + temperature_rest  # in the scores' precision
+    sort_weight = zero + sort_weight + sort_weight_rest
+    per_unit = 1.0 / temperature if SIGMOID else 0.5 / temperature
+    ranking_sum, sorting_sum, ap_sum, above_sum = zero, zero, zero, zero
+
+    for first in range(0, tl.maximum(count, 1), POSITIVES):
+        lanes, columns, real = _positives(order, start, place, count, first, POSITIVES)
+        of_positive = tl.load(scores + columns, mask=real, other=0.0)
+        lack = (1 - tl.load(cosines + columns, mask=real, other=1.0)) / 2
+        weight_of = tl.where(real, weight, 0.0)
+
+        # Among the positives: sums over j of a, h, and of both with the lack of j, also over those better than i.
+        rank, numerator, slopes, slopes_lack = zeros + 1, lack, zeros, zeros
+        target_rank, target, target_slopes, target_slopes_lack = zeros + 1, lack, zeros, zeros
+        hard_rank = zeros + 1
+        for other in range(0, count, POSITIVES):
+            j_lanes, j_columns, j_real = _positives(order, start, place, count, other, POSITIVES)
+            of_j = tl.load(scores + j_columns, mask=j_real, other=0.0)
+            j_lack = ((1 - tl.load(cosines + j_columns, mask=j_real, other=1.0)) / 2)[None, :]
+            counted = j_real[None, :] & (lanes[:, None] != j_lanes[None, :])
+            gap = of_j[None, :] - of_positive[:, None]
+            step, slope = _step(gap, temperature, SIGMOID)
+            step, slope = tl.where(counted, step, 0.0), tl.where(counted, slope, 0.0)
+            rank += tl.sum(step, 1)
+            slopes += tl.sum(slope, 1)
+            if SORT != "none":
+                numerator += tl.sum(step * j_lack, 1)
+                slopes_lack += tl.sum(slope * j_lack, 1)
+            if SORT == "order":
+                better = j_lack <= lack[:, None]
+                step, slope = tl.where(better, step, 0.0), tl.where(better, slope, 0.0)
+                target_rank += tl.sum(step, 1)
+                target += tl.sum(step * j_lack, 1)
+                target_slopes += tl.sum(slope, 1)
+                target_slopes_lack += tl.sum(slope * j_lack, 1)
+            if EXACT:
+                hard_rank += tl.sum(tl.where(counted & (gap >= 0), 1.0, 0.0), 1)
+
+        # Against the negatives.
+        lowest = tl.min(tl.where(real, of_positive, float("inf")))
+        highest = tl.max(tl.where(real, of_positive, float("-inf")))
+        unclear = tl.max(tl.where(of_positive != of_positive, 1, 0))
+        false_positives, negative_slopes, hard_false_positives = zeros, zeros, zeros
+        for column in range(0, references, REFERENCES):
+            each, inside, negative, of_each, where = _negatives(
+                scores, ref_labels, label, references, column, lowest, highest, unclear, reach, temperature, REFERENCES
+            )
+            if where > 0:
+                ahead = tl.sum(tl.where(negative, 1.0, 0.0))
+                false_positives += ahead
+                hard_false_positives += ahead
+            elif where == 0:
+                gap = of_each[None, :] - of_positive[:, None]
+                step, slope = _step(gap, temperature, SIGMOID)
+                false_positives += tl.sum(tl.where(negative[None, :], step, 0.0), 1)
+                negative_slopes += tl.sum(tl.where(negative[None, :], slope, 0.0), 1)
+                if EXACT:
+                    hard_false_positives += tl.sum(tl.where(negative[None, :] & (gap >= 0), 1.0, 0.0), 1)
+
+        # What each of these positives adds to the loss, and its derivatives in a.
+        total = rank + false_positives
+        ranking = false_positives / total
+        of_negatives = per_unit * weight_of * rank / (total * total)
+        constant = -weight_of * ranking / total
+        linear, better_constant, better_linear, share = zeros, zeros, zeros, zeros
+        ranking_sum += tl.sum(tl.where(real, weight_of * ranking, 0.0))
+        if SORT != "none":
+            error = numerator / rank
+            linear = sort_weight * weight_of / rank
+            constant -= linear * error
+            if SORT == "angle":
+                share = linear / 2  # dy / dcos = 1/2
+            else:
+                better_error = target / target_rank
+                better_linear = sort_weight * weight_of / target_rank
+                better_constant = better_linear * better_error
+                error -= better_error
+            sorting_sum += tl.sum(tl.where(real, weight_of * error, 0.0))
+        if EXACT:
+            ap_sum += tl.sum(tl.where(real, weight_of * hard_rank / (hard_rank + hard_false_positives), 0.0))
+            above_sum += tl.sum(tl.where(hard_false_positives == 0, weight_of, 0.0))
+        own = -per_unit * (constant * slopes + linear * slopes_lack)
+        own -= per_unit * (better_constant * target_slopes - better_linear * target_slopes_lack)
+        own -= of_negatives * negative_slopes
+
+        # The gradient of the negatives; the first positives write it, zeros where there is no negative.
+        for column in range(0, references, REFERENCES):
+            each, inside, negative, of_each, where = _negatives(
+                scores, ref_labels, label, references, column, lowest, highest, unclear, reach, temperature, REFERENCES
+            )
+            found = tl.zeros([REFERENCES], dtype=weight.dtype)
+            if where == 0:
+                step, slope = _step(of_each[None, :] - of_positive[:, None], temperature, SIGMOID)
+                found = tl.where(negative, tl.sum(tl.where(real[:, None], of_negatives[:, None] * slope, 0.0), 0), 0.0)
+            if first > 0:
+                found += tl.load(gradient + each, mask=inside, other=0.0)
+            tl.store(gradient + each, found, mask=inside)
+        tl.debug_barrier()  # the same places are added to below, by other threads
+
+        for other in range(0, count, POSITIVES):
+            j_lanes, j_columns, j_real = _positives(order, start, place, count, other, POSITIVES)
+            of_j = tl.load(scores + j_columns, mask=j_real, other=0.0)
+            j_lack = ((1 - tl.load(cosines + j_columns, mask=j_real, other=1.0)) / 2)[None, :]
+            is_own = lanes[:, None] == j_lanes[None, :]
+            counted = j_real[None, :] & ~is_own
+            step, slope = _step(of_j[None, :] - of_positive[:, None], temperature, SIGMOID)
+            slope = tl.where(counted, slope, 0.0)
+            of_step = constant[:, None] + linear[:, None] * j_lack
+            if SORT == "order":
+                of_better = better_constant[:, None] - better_linear[:, None] * j_lack
+                of_step += tl.where(j_lack <= lack[:, None], of_better, 0.0)
+            found = tl.sum(per_unit * of_step * slope + tl.where(is_own, own[:, None], 0.0), 0)
+            if SORT == "angle":
+                angle = -tl.sum(share[:, None] * tl.where(is_own, 1.0, tl.where(counted, step, 0.0)), 0)
+                if SEPARATE:
+                    angle += tl.load(of_cosines + j_columns, mask=j_real, other=0.0)
+                    tl.store(of_cosines + j_columns, angle, mask=j_real)
+                else:
+                    found += angle
+            found += tl.load(gradient + j_columns, mask=j_real, other=0.0)
+            tl.store(gradient + j_columns, found, mask=j_real)
+        tl.debug_barrier()
+
+    tl.store(parts + row * 4, ranking_sum)
+    tl.store(parts + row * 4 + 1, sorting_sum)
+    tl.store(parts + row * 4 + 2, ap_sum)
+    tl.store(parts + row * 4 + 3, above_sum)
+
+
+def is_interpreted() -> bool:
+    """Tell whether Triton interprets its kernels, on the CPU: its ``TRITON_INTERPRET`` was set when this was read."""
+    kernel: Any = _rows
+    return not isinstance(kernel, triton.runtime.JITFunction)
