@@ -15,7 +15,7 @@ from drsl_plugin.losses.checks import Distance, Relaxation, Settings, Sort
 from drsl_plugin.losses.identities import find_identities
 from drsl_plugin.losses.rows import RowGradients, row_gradients
 
-DEFAULT_BUDGETS = {"cpu": 4 << 20, "cuda": 256 << 20}
+DEFAULT_BUDGETS = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Bytes for the rows that are worked on at a time: on the CPU what stays in its cache."""
 
 
