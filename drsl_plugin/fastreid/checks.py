@@ -17,6 +17,7 @@ from drsl_plugin.fastreid.config import leaves
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
+from drsl_plugin.fastreid.sub_batches import sub_batch_problems
 from drsl_plugin.losses import DRSLoss
 
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
@@ -57,7 +58,7 @@ def config_problems(cfg: Any, processes: int = 1, *, evaluate_only: bool = False
     ]
     checks.append(lambda cfg: _test_batch(cfg, processes))
     if not evaluate_only:
-        checks += [_drsl, lambda cfg: _batch(cfg, processes)]
+        checks += [_drsl, lambda cfg: _batch(cfg, processes), lambda cfg: sub_batch_problems(cfg, processes)]
     return [problem for check in checks for problem in check(cfg)]
 
 
@@ -177,6 +178,7 @@ def _drsl(cfg: Any) -> Iterator[str]:
         return
     node = {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items()}
     scale = node.pop("scale")
+    node.pop("sub_batch", None)
     if not 0 <= scale < math.inf:
         yield f"MODEL.LOSSES.DRSL.SCALE {scale}: must be a finite number, 0 or above"
     try:

@@ -30,6 +30,7 @@ def add_drsl_config(cfg: Any) -> None:
     node.RELAXATION = "sigmoid"  # relaxed step: sigmoid or linear
     node.SORT = "angle"  # sorting term: angle, order or none
     node.SORT_WEIGHT = 1.0  # weight of the sorting term, 0 or above
+    node.SUB_BATCH = 0  # images in a process's memory at once, a divisor of its batch; 0: all
     if "DRSL" not in cfg.MODEL.LOSSES:
         cfg.MODEL.LOSSES.DRSL = node
     if "SEED" not in cfg:

@@ -104,7 +104,7 @@ def drsl_settings(cfg: Any) -> dict[str, Any] | None:
         raise DRSLError(
             "MODEL.LOSSES.DRSL: not in the configuration; drsl_plugin.fastreid.add_drsl_config(cfg) adds it"
         )
-    return {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items()}
+    return {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items() if key != "SUB_BATCH"}  # the trainer's
 
 
 def build_model(cfg: Any, build: Any = fastreid.modeling.meta_arch.build_model) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_evaluation, run_facts
 from drsl_plugin.fastreid.seeding import chosen_seed, end_data, seed_process, start_epoch_of_data
+from drsl_plugin.fastreid.sub_batches import step_in_sub_batches, sub_batch_of
 from drsl_plugin.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.drsl")
@@ -75,6 +77,8 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         with distributed_wrapper(cfg):
             super().__init__(cfg)
         keep_gradient_buffers(self.optimizer)
+        if sub_batch_of(cfg):
+            self._trainer.run_step = functools.partial(step_in_sub_batches, self._trainer, sub_batch_of(cfg))
 
     def _check(self, cfg: Any) -> None:
         """Check the configuration, and the data sets that no trainer of a team's own reads in its own way."""

@@ -3,5 +3,6 @@
 from drsl_plugin.losses.distributed import distributed_drsl_loss
 from drsl_plugin.losses.functional import DRSLParts, drsl_loss
 from drsl_plugin.losses.module import DRSLoss
+from drsl_plugin.losses.two_stage import TwoStage
 
-__all__ = ["DRSLParts", "DRSLoss", "distributed_drsl_loss", "drsl_loss"]
+__all__ = ["DRSLParts", "DRSLoss", "TwoStage", "distributed_drsl_loss", "drsl_loss"]

@@ -9,6 +9,7 @@ from torch import nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss
+from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine, check_weights
 from drsl_plugin.torchreid.host import torchreid
 
@@ -84,12 +85,14 @@ def check_training(cfg: Any) -> None:
 def _checked_drsl(cfg: Any) -> dict[str, Any]:
     node = dict(cfg.loss.drsl)
     weights = {name: node.pop(name) for name in ("weight", "weight_x")}
+    sub_batch = node.pop("sub_batch")
     try:
         check_weights(**weights)
         DRSLoss(**node)
     except ValueError as error:
         raise DRSLError(f"loss.drsl.{error}") from error
-    return {**weights, **node}
+    _check_sub_batch(sub_batch, 0 if cfg.test.evaluate else cfg.train.batch_size)
+    return {**weights, "sub_batch": sub_batch, **node}
 
 
 def _check_batch(cfg: Any) -> None:
@@ -116,6 +119,12 @@ def _check_positives(cfg: Any) -> None:
             f"sampler.num_instances {cfg.sampler.num_instances}: no image has a positive in its batch, and DRSL ranks "
             "positives; use 4, or any number from 2"
         )
+
+
+def _check_sub_batch(sub_batch: int, batch: int) -> None:
+    problem = sub_batch_problem(sub_batch, batch, f"train.batch_size {batch}")
+    if problem:
+        raise DRSLError(f"loss.drsl.sub_batch {sub_batch}: {problem}")
 
 
 def _check_fixbase(cfg: Any, key: str, weight: float) -> None:

@@ -110,6 +110,7 @@ def add_drsl_config(cfg: CfgNode) -> None:
     cfg.loss.drsl.relaxation = "sigmoid"  # relaxed step: sigmoid or linear
     cfg.loss.drsl.sort = "angle"  # sorting term: angle, order or none
     cfg.loss.drsl.sort_weight = 1.0  # weight of the sorting term, 0 or above
+    cfg.loss.drsl.sub_batch = 0  # samples (video: tracklets) in memory at once, a divisor of the batch; 0: all
 
 
 def get_default_config() -> CfgNode:

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.losses import DRSLoss, DRSLParts
+from drsl_plugin.losses import DRSLoss, DRSLParts, TwoStage
 from drsl_plugin.losses.checks import Distance, Relaxation, Sort, is_number
+from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.torchreid.checkpoints import save_engine
 from drsl_plugin.torchreid.host import torchreid
 
@@ -33,6 +34,8 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         scheduler: steps once an epoch; None keeps the learning rate.
         use_gpu: use CUDA where there is one.
         label_smooth: smooth the labels of the cross-entropy.
+        sub_batch: samples (in video tracklets) whose graph is in memory at once, a divisor of the batch; 0 for all. See
+            :class:`~drsl_plugin.losses.TwoStage`.
 
     Raises:
         ValueError: a setting outside its range, or both weights 0.
@@ -68,16 +71,20 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         scheduler: Any = None,
         use_gpu: bool = True,
         label_smooth: bool = True,
+        sub_batch: int = 0,
     ) -> None:
         """Check the weights and build the two criteria."""
         super().__init__(datamanager, use_gpu)
         check_weights(weight, weight_x)
+        if not isinstance(sub_batch, int) or sub_batch < 0:
+            raise ValueError(f"sub_batch must be an integer, 0 (off) or above, got {sub_batch!r}")
         self.model = model
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.register_model("model", model, optimizer, scheduler)
         self.weight = weight
         self.weight_x = weight_x
+        self.sub_batch = sub_batch
         self.criterion = DRSLoss(distance, temperature, relaxation, sort, sort_weight)
         self.criterion_x = torchreid.losses.CrossEntropyLoss(
             num_classes=self.datamanager.num_train_pids, use_gpu=self.use_gpu, label_smooth=label_smooth
@@ -94,12 +101,13 @@ class ImageDRSLEngine(torchreid.engine.Engine):
             ``loss_x`` and ``acc`` of the cross-entropy; a term of weight 0 is left out.
 
         Raises:
-            DRSLError: a loss is not finite; the step is not taken.
+            DRSLError: a loss is not finite, or the sub-batch does not divide the batch; the step is not taken.
         """
         images, pids = self.parse_data_for_train(data)
         if self.use_gpu:
             images, pids = images.cuda(), pids.cuda()
-        logits, features = self._forward(images)
+        two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
+        logits, features = _pair(two_stage.outputs if two_stage else self.model(images))
 
         terms: list[Tensor] = []
         values: dict[str, Tensor] = {}
@@ -117,6 +125,8 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
         self.optimizer.zero_grad()
         torch.autograd.backward(torch.stack(terms).sum())
+        if two_stage:
+            two_stage.backward()
         self.optimizer.step()
         return summary
 
@@ -124,14 +134,16 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         """Write a checkpoint under Torchreid's names; see :func:`~drsl_plugin.torchreid.checkpoints.save_engine`."""
         save_engine(self, epoch, save_dir, is_best=is_best, rank1=float(rank1))
 
-    def _forward(self, images: Tensor) -> tuple[Any, Any]:
-        outputs = self.model(images)
-        if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
-            raise DRSLError(
-                "the model returns no pair of logits and features: build it with loss='drsl' after "
-                "drsl_plugin.torchreid.register(), or with loss='triplet'"
-            )
-        return outputs[0], outputs[1]
+    def _first_stage(self, images: Tensor, batch: int) -> TwoStage:
+        """Forward a batch of so many samples, each of one image or of all frames of a tracklet, in sub-batches."""
+        where = f"loss.drsl.sub_batch {self.sub_batch}"
+        problem = sub_batch_problem(self.sub_batch, batch, f"a batch of {batch}")
+        if problem:
+            raise DRSLError(f"{where}: {problem}")
+        try:
+            return TwoStage(self.model, torch.split(images, self.sub_batch * len(images) // batch))
+        except ValueError as error:  # such as batch norm's, which cannot train on a single sample
+            raise DRSLError(f"{where}: {error}") from error
 
     def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
@@ -163,6 +175,15 @@ class VideoDRSLEngine(ImageDRSLEngine):
 
     parse_data_for_train = torchreid.engine.VideoTripletEngine.parse_data_for_train
     extract_features = torchreid.engine.VideoTripletEngine.extract_features
+
+
+def _pair(outputs: Any) -> tuple[Any, Any]:
+    if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
+        raise DRSLError(
+            "the model returns no pair of logits and features: build it with loss='drsl' after "
+            "drsl_plugin.torchreid.register(), or with loss='triplet'"
+        )
+    return outputs[0], outputs[1]
 
 
 def check_weights(weight: float, weight_x: float) -> None:

@@ -132,6 +132,7 @@ def test_add_drsl_config_adds_one_node() -> None:
         "relaxation": "sigmoid",
         "sort": "angle",
         "sort_weight": 1.0,
+        "sub_batch": 0,
     }
     cfg.loss.pop("drsl")
     assert cfg == stock

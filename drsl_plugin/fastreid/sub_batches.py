@@ -1,0 +1,122 @@
+"""``MODEL.LOSSES.DRSL.SUB_BATCH``: FastReID's training step in two stages, for large batches on small memory."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.fastreid.compat import unchanged_images
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.loss_names import NAME
+from drsl_plugin.losses import TwoStage
+from drsl_plugin.losses.two_stage import sub_batch_problem
+
+
+def sub_batch_of(cfg: Any) -> int:
+    """Return the size of a sub-batch, 0 for the batch in one piece, as it is without ``DRSLoss`` among the losses."""
+    losses = cfg.MODEL.LOSSES
+    return int(losses.DRSL.get("SUB_BATCH", 0)) if NAME in losses.NAME and "DRSL" in losses else 0
+
+
+def sub_batch_problems(cfg: Any, processes: int) -> Iterator[str]:
+    """Yield what is wrong with ``MODEL.LOSSES.DRSL.SUB_BATCH``.
+
+    Args:
+        cfg: the configuration, merged.
+        processes: how many share a batch, on all machines.
+    """
+    sub_batch, batch = sub_batch_of(cfg), cfg.SOLVER.IMS_PER_BATCH
+    share = f"SOLVER.IMS_PER_BATCH {batch}"
+    if processes > 1:
+        share = f"the {batch // processes} images of each of {processes} processes ({share})"
+    problem = sub_batch_problem(sub_batch, max(batch, 0) // processes, share)
+    if problem:
+        yield f"MODEL.LOSSES.DRSL.SUB_BATCH {sub_batch}: {problem}"
+
+
+def step_in_sub_batches(loop: Any, sub_batch: int) -> None:
+    """Take the step of FastReID's ``SimpleTrainer`` or ``AMPTrainer`` in two stages.
+
+    All the losses are computed once, of the outputs of the whole batch; see :class:`~drsl_plugin.losses.TwoStage`.
+
+    Args:
+        loop: the trainer.
+        sub_batch: how many images are forwarded at once.
+
+    Raises:
+        DRSLError: the sub-batch does not divide the batch, or the architecture does not hand its outputs to ``losses``.
+    """
+    assert loop.model.training, "model was changed to eval mode!"
+    start = time.perf_counter()
+    data = next(loop._data_loader_iter)
+    data_time = time.perf_counter() - start
+
+    scaler = getattr(loop, "grad_scaler", None)
+    mixed_precision = contextlib.nullcontext if scaler is None else functools.partial(torch.autocast, "cuda")
+    architecture = loop.model.module if isinstance(loop.model, DistributedDataParallel) else loop.model
+    with _outputs_alone(architecture), _named(sub_batch):
+        two_stage = TwoStage(loop.model, _split(data, sub_batch), mixed_precision)
+        arguments, options = two_stage.outputs
+    with mixed_precision():
+        loss_dict = architecture.losses(*arguments, **options)
+        losses = sum(loss_dict.values())
+
+    loop.optimizer.zero_grad()
+    (losses if scaler is None else scaler.scale(losses)).backward()
+    with _outputs_alone(architecture):
+        two_stage.backward()
+
+    loop._write_metrics(loss_dict, data_time)
+
+    if scaler is None:
+        loop.optimizer.step()
+    else:
+        scaler.step(loop.optimizer)
+        scaler.update()
+    if isinstance(loop.param_wrapper, fastreid.utils.params.ContiguousParams):
+        loop.param_wrapper.assert_buffer_is_valid()
+
+
+@contextlib.contextmanager
+def _outputs_alone(architecture: nn.Module) -> Iterator[None]:
+    """Let an architecture return what it would give to its ``losses``, of which it makes its losses otherwise."""
+    own = vars(architecture)
+    before = own.get("losses")
+    own["losses"] = lambda *outputs, **options: (outputs, options)
+    try:
+        with unchanged_images(architecture):  # it is given them twice
+            yield
+    finally:
+        del own["losses"]
+        if before is not None:
+            own["losses"] = before
+
+
+@contextlib.contextmanager
+def _named(sub_batch: int) -> Iterator[None]:
+    """Name the setting in errors of the first stage: batch norm's of a single sample, an architecture that is unfit."""
+    try:
+        yield
+    except ValueError as error:
+        raise DRSLError(f"MODEL.LOSSES.DRSL.SUB_BATCH {sub_batch}: {' '.join(str(error).split())}") from error
+
+
+def _split(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:
+    """Cut a batch into sub-batches: everything in it that there is one of for each image."""
+    batch = len(data["targets"])
+    problem = sub_batch_problem(sub_batch, batch, f"a batch of {batch}")
+    if problem:
+        raise ValueError(problem)
+    whole = {key: value for key, value in data.items() if not (hasattr(value, "__len__") and len(value) == batch)}
+    return [
+        {key: value if key in whole else value[first : first + sub_batch] for key, value in data.items()}
+        for first in range(0, batch, sub_batch)
+    ]

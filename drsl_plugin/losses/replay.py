@@ -1,0 +1,75 @@
+"""What lets a forward pass be made a second time: its random numbers, and the buffers that it changes."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from drsl_plugin.losses.module import DRSLoss
+
+
+class RandomState(NamedTuple):
+    """The random states that a forward pass may draw from: torch's, Python's and numpy's."""
+
+    cpu: Tensor
+    cuda: dict[int, Tensor]
+    """By the index of the device."""
+    python: Any
+    numpy: Any
+    """None where nobody has imported numpy."""
+
+
+def random_state(model: nn.Module) -> RandomState:
+    """Return the random states of the CPU and of the CUDA devices that a model is on."""
+    numpy = sys.modules.get("numpy")
+    return RandomState(
+        torch.get_rng_state(),
+        {device: torch.cuda.get_rng_state(device) for device in _cuda_devices(model)},
+        random.getstate(),
+        numpy and numpy.random.get_state(),
+    )
+
+
+def set_random_state(state: RandomState) -> None:
+    """Set the random states that :func:`random_state` returned."""
+    torch.set_rng_state(state.cpu)
+    for device, cuda in state.cuda.items():
+        torch.cuda.set_rng_state(cuda, device)
+    random.setstate(state.python)
+    if state.numpy is not None:
+        sys.modules["numpy"].random.set_state(state.numpy)
+
+
+@contextlib.contextmanager
+def kept_buffers(model: nn.Module) -> Iterator[None]:
+    """Put a model's buffers back at the end: running statistics, their counts, whatever a forward pass changes.
+
+    A ``DRSLoss`` in the model is left out: its memory may be large, and no forward pass of the network touches it.
+    """
+    owners = [module for module in model.modules() if not isinstance(module, DRSLoss)]
+    before = [(module._buffers, dict(module._buffers)) for module in owners if module._buffers]
+    values = [[value if value is None else value.clone() for value in own.values()] for _, own in before]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for (buffers, own), copies in zip(before, values, strict=True):
+                buffers.update(own)  # a layer may have put another tensor in a buffer's place
+                for buffer, value in zip(own.values(), copies, strict=True):
+                    if buffer is not None and value is not None:
+                        buffer.copy_(value)
+
+
+def _cuda_devices(model: nn.Module) -> list[int]:
+    """List the devices that hold a part of a model, or, under ``DataParallel``, get a copy of it."""
+    tensors = [*model.parameters(), *model.buffers()]
+    devices = {tensor.device.index for tensor in tensors if tensor.device.type == "cuda"}
+    if isinstance(model, nn.DataParallel):
+        devices.update(model.device_ids)
+    return sorted(devices)

@@ -1,0 +1,186 @@
+"""Large batches on small memory: a step in two stages, of which the second keeps the graph of a sub-batch alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from drsl_plugin.losses.replay import kept_buffers, random_state, set_random_state
+
+
+class TwoStage:
+    r"""Outputs of all sub-batches without a graph; then, behind the loss of all of them, backward one at a time.
+
+    .. math::
+
+        \nabla_\theta L(o_1, \dots, o_K) = \sum_{k=1}^K \Big(\frac{\partial o_k}{\partial \theta}\Big)^{\!\top}
+            \frac{\partial L}{\partial o_k}
+
+    with :math:`o_k` the model's outputs of sub-batch k. It is the gradient of one graph over the same sub-batches: the
+    second forward pass draws the random numbers of the first. Where no sample's output depends on the others (batch
+    normalisation in training makes it), it is that of the whole batch in one piece as well. Afterwards running
+    statistics, any other buffer and the random states are what one pass leaves.
+
+    Args:
+        model: takes a sub-batch, returns tensors with a row for each sample, nested in tuples, lists and dicts as it
+            likes. Under ``DistributedDataParallel`` the gradients are averaged once, with the last sub-batch.
+        sub_batches: what the model takes, a sub-batch each; not to be changed by it.
+        context: makes the context of each forward pass, such as ``lambda: torch.autocast("cuda")``.
+
+    Raises:
+        ValueError: an output has no row for each sample.
+
+    Example:
+        >>> model, images = nn.Linear(3, 2), torch.randn(8, 3)
+        >>> step = TwoStage(model, images.split(2))
+        >>> step.outputs.shape
+        torch.Size([8, 2])
+        >>> step.outputs.square().sum().backward()  # any loss of all the outputs
+        >>> step.backward()
+        >>> expected = torch.autograd.grad(model(images).square().sum(), model.weight)[0]
+        >>> torch.allclose(model.weight.grad, expected, rtol=1e-4)
+        True
+
+    Source:
+        L. Gao, Y. Zhang, J. Han, J. Callan, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup",
+        RepL4NLP 2021 (gradient cache). The buffers' part is ours.
+    """
+
+    outputs: Any
+    """The outputs of the whole batch, in the model's own nesting: leaves, in which the loss's gradient gathers."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sub_batches: Sequence[Any],
+        context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        """Take the first stage: forward without a graph."""
+        self._model = model
+        self._sub_batches = sub_batches
+        self._context = context
+        self._states = []
+        parts = []
+        with kept_buffers(self._network), torch.no_grad():
+            for sub_batch in sub_batches:
+                self._states.append(random_state(model))
+                with context():
+                    parts.append(self._network(sub_batch))
+        torch.clear_autocast_cache()  # weights cast without a graph
+        self._sizes = [_rows(part) for part in parts]
+        self.outputs = _joined(parts)
+
+    def backward(self) -> None:
+        """Take the second stage, behind the backward pass of the loss: add to the gradients of the parameters."""
+        pieces = zip(*(_pieces(output.grad, self._sizes) for output in _tensors(self.outputs)), strict=True)
+        after = random_state(self._model)
+        try:
+            for number, (sub_batch, state, piece) in enumerate(
+                zip(self._sub_batches, self._states, pieces, strict=True), start=1
+            ):
+                set_random_state(state)
+                torch.clear_autocast_cache()  # weights cast in a graph that is gone
+                with self._no_sync(unless=number == len(self._sub_batches)), _only(self._network, piece):
+                    with self._context():
+                        outputs = self._model(sub_batch)
+                    if outputs:
+                        tensors, gradients = zip(*outputs, strict=True)
+                        torch.autograd.backward(tensors, gradients)
+        finally:
+            set_random_state(after)
+
+    @property
+    def _network(self) -> nn.Module:
+        """The model itself; a first stage needs nothing of what exchanges gradients."""
+        return self._model.module if isinstance(self._model, DistributedDataParallel) else self._model
+
+    def _no_sync(self, *, unless: bool) -> AbstractContextManager[Any]:
+        if unless or not isinstance(self._model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self._model.no_sync()
+
+
+def sub_batch_problem(sub_batch: int, batch: int, of: str) -> str:
+    """Say what is wrong with the size of a sub-batch; nothing where 0 switches it off.
+
+    Args:
+        sub_batch: the size.
+        batch: the number of samples in a batch.
+        of: the batch in words, such as ``"train.batch_size 64"``.
+
+    Example:
+        >>> sub_batch_problem(5, 16, "train.batch_size 16")
+        'does not divide train.batch_size 16; 4 or 8 would do (0 is off)'
+    """
+    if sub_batch < 0:
+        return "must be 0 (off) or above"
+    if sub_batch == 0 or batch % sub_batch == 0:
+        return ""
+    fitting = [size for size in range(1, batch + 1) if batch % size == 0]
+    near = [max(size for size in fitting if size < sub_batch), *[size for size in fitting if size > sub_batch][:1]]
+    return f"does not divide {of}; {' or '.join(map(str, near))} would do (0 is off)"
+
+
+@contextlib.contextmanager
+def _only(network: nn.Module, gradients: Sequence[Tensor | None]) -> Iterator[None]:
+    """Let a network return the outputs that have a gradient, each with it, and no other.
+
+    ``DistributedDataParallel`` looks for the parameters that it must wait for in the graph of what is returned.
+    """
+
+    def with_gradient(_module: nn.Module, _inputs: Any, outputs: Any) -> list[tuple[Tensor, Tensor]]:
+        pairs = zip(_tensors(outputs), gradients, strict=True)
+        return [(output, gradient) for output, gradient in pairs if gradient is not None and output.requires_grad]
+
+    handle = network.register_forward_hook(with_gradient)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    """Yield the tensors of nested tuples, lists and dicts, always in the same order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, (tuple, list, dict)):
+        for each in tree.values() if isinstance(tree, dict) else tree:
+            yield from _tensors(each)
+
+
+def _pieces(gradient: Tensor | None, sizes: list[int]) -> Sequence[Tensor | None]:
+    return [None] * len(sizes) if gradient is None else torch.split(gradient, sizes)
+
+
+def _rows(outputs: Any) -> int:
+    """Count the samples of a sub-batch.
+
+    Raises:
+        ValueError: not every output has a row for each.
+    """
+    shapes = [tuple(output.shape) for output in _tensors(outputs)]
+    if not shapes or any(shape[:1] != shapes[0][:1] or not shape for shape in shapes):
+        raise ValueError(
+            f"a step in sub-batches needs outputs with a row for each sample, got shapes {', '.join(map(str, shapes))}"
+        )
+    return shapes[0][0]
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """Concatenate the outputs of the sub-batches; floating point becomes leaves of a graph."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        whole = torch.cat(list(parts))
+        return whole.requires_grad_(whole.is_floating_point())
+    if isinstance(first, dict):
+        return {key: _joined([part[key] for part in parts]) for key in first}
+    if isinstance(first, (tuple, list)):
+        members = [_joined(each) for each in zip(*parts, strict=True)]
+        return type(first)(*members) if hasattr(first, "_fields") else type(first)(members)
+    return first
