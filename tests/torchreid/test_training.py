@@ -110,6 +110,7 @@ RESUMED = {
         "train.fixbase_epoch": 1,
         "train.optim": "amsgrad",
     },
+    "sub-batches": {"loss.drsl.sub_batch": 4},
     "triplet, evaluated each epoch": {"loss.name": "triplet", "loss.triplet.weight_x": 1.0, "test.eval_freq": 1},
 }
 
