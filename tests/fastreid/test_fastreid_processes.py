@@ -75,6 +75,7 @@ EXACT = {
         "MODEL.LOSSES.DRSL.TEMPERATURE": 0.5,
     },
 }
+IN_PIECES = {"MODEL.LOSSES.DRSL.SUB_BATCH": 4}
 USUAL = {
     "SOLVER.MAX_EPOCH": 3,
     "INPUT.FLIP.ENABLED": True,
@@ -179,6 +180,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, fastreid_options: Options) -> 
         work("resumed", "--resume", at="cut", **USUAL),
         work("evaluated", "--eval-only", **USUAL, **{"MODEL.WEIGHTS": folder / "whole" / "model_final.pth"}),
         *(work(name, **settings) for name, settings in EXACT.items()),
+        *(work(f"{name}, in pieces", **settings, **IN_PIECES) for name, settings in EXACT.items()),
     ]
     with pytest.raises(DRSLError, match=r"^of process 1$"):
         launch(do_all, 2, args=(works, 1), cpu=True)
@@ -323,6 +325,20 @@ def test_gradients_are_those_of_one_process(
             {key: first - notes["start"][key] for key, first in notes["first step"].items()} for notes in (each, alone)
         ]
         assert_near(*moved)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXACT)
+def test_gradients_in_sub_batches_are_those_of_one_process_and_the_whole_batch(name: str, one: Path, two: Path) -> None:
+    (alone,), together = left_by(one / "notes" / name), left_by(two / "notes" / f"{name}, in pieces")
+    assert len(together) == 2
+    for each in together:
+        assert {len(batch) for batch in each["batches"]} == {4}
+        assert_near(each["gradients"], alone["gradients"])
+        assert all(torch.equal(tensor, together[0]["parameters"][key]) for key, tensor in each["parameters"].items())
+    row, expected = (RunFolder(folder).rows()[0] for folder in (two / f"{name}, in pieces", one / name))
+    for key in expected.keys() - {"cls_accuracy"}:  # FastReID's, of the first process's share
+        assert row[key] == pytest.approx(expected[key], rel=1e-5), key
 
 
 def assert_near(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -45,6 +45,7 @@ RESUMED: dict[str, dict[str, Any]] = {
         "SOLVER.CLIP_GRADIENTS.ENABLED": True,
         "TEST.EVAL_PERIOD": 3,
     },
+    "in sub-batches": {"MODEL.LOSSES.DRSL.SUB_BATCH": 4},
     "evaluated every second epoch": {"TEST.EVAL_PERIOD": 2},
     "evaluated and saved every second epoch": {
         "TEST.EVAL_PERIOD": 2,

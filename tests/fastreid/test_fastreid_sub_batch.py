@@ -1,0 +1,334 @@
+"""``MODEL.LOSSES.DRSL.SUB_BATCH``: FastReID's step in sub-batches, against its own and against one graph over them."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fastreid
+import pytest
+import torch
+from torch import Tensor, nn
+
+from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.fastreid import DRSLMGN
+from drsl_plugin.fastreid.checks import config_problems
+from drsl_plugin.fastreid.compat import keep_gradient_buffers
+from drsl_plugin.fastreid.config import get_cfg
+from drsl_plugin.fastreid.main import main
+from drsl_plugin.fastreid.meta_arch import build_model, drsl_settings
+from drsl_plugin.fastreid.sub_batches import step_in_sub_batches
+from drsl_plugin.fastreid.trainer import DRSLTrainer
+from drsl_plugin.run_folder import RunFolder
+
+Options = Callable[..., list[str]]
+SUB_BATCH = "MODEL.LOSSES.DRSL.SUB_BATCH"
+NAME = "MODEL.LOSSES.NAME"
+LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 3])
+ALL_LOSSES = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface", "DRSLoss")
+
+
+@fastreid.modeling.backbones.BACKBONE_REGISTRY.register()
+def build_group_norm_backbone(cfg: Any) -> nn.Module:
+    """A network in which nothing depends on the other samples of the batch."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, stride=4),
+        nn.GroupNorm(4, 16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2),
+        nn.GroupNorm(4, 32),
+    )
+
+
+@fastreid.modeling.backbones.BACKBONE_REGISTRY.register()
+def build_batch_norm_backbone(cfg: Any) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, stride=4), nn.BatchNorm2d(16), nn.ReLU(), nn.Dropout(0.3), nn.Conv2d(16, 32, 3, stride=2)
+    )
+
+
+ALONE = {
+    "MODEL.BACKBONE.NAME": "build_group_norm_backbone",
+    "MODEL.BACKBONE.FEAT_DIM": 32,
+    "MODEL.HEADS.WITH_BNNECK": False,
+}
+TOGETHER = {**ALONE, "MODEL.BACKBONE.NAME": "build_batch_norm_backbone", "MODEL.HEADS.WITH_BNNECK": True}
+PLAIN = {"SOLVER.OPT": "SGD", "SOLVER.MOMENTUM": 0.9, "SOLVER.BASE_LR": 0.1}
+HEADS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "margin": {"MODEL.HEADS.CLS_LAYER": "ArcSoftmax", "MODEL.HEADS.SCALE": 16, "MODEL.HEADS.MARGIN": 0.3},
+    "circle, after the neck": {
+        "MODEL.HEADS.CLS_LAYER": "CircleSoftmax",
+        "MODEL.HEADS.SCALE": 16,
+        "MODEL.HEADS.MARGIN": 0.3,
+        "MODEL.HEADS.NECK_FEAT": "after",
+    },
+    "every loss": {NAME: ALL_LOSSES},
+    "drsl alone": {NAME: ("DRSLoss",)},
+    "euclidean": {"MODEL.LOSSES.DRSL.DISTANCE": "euclidean", "MODEL.LOSSES.DRSL.SCALE": 3.0},
+}
+
+
+def loop_of(build: Callable[[Any], Any] = build_model, **changes: Any) -> Any:
+    """FastReID's own loop on a model in float64, as ``DefaultTrainer`` builds it."""
+    cfg = get_cfg()
+    settings = {
+        "MODEL.DEVICE": "cpu",
+        "MODEL.BACKBONE.PRETRAIN": False,
+        "MODEL.HEADS.NUM_CLASSES": 4,
+        NAME: ("CrossEntropyLoss", "DRSLoss"),
+        **PLAIN,
+        **changes,
+    }
+    cfg.merge_from_list([word for pair in settings.items() for word in pair])
+    torch.manual_seed(0)
+    model = build(cfg).double()
+    optimizer, wrapper = DRSLTrainer.build_optimizer(cfg, model)
+    keep_gradient_buffers(optimizer)
+    loop = fastreid.engine.train_loop.SimpleTrainer(model, Endless(), optimizer, wrapper)
+    loop.iter = 0
+    return loop
+
+
+class Endless:
+    """The same batch again and again, made anew each time: the models normalise its images in place."""
+
+    def __iter__(self) -> Any:
+        for _ in itertools.count():
+            pictures = torch.rand(8, 3, 64, 32, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+            names = [f"{number}.jpg" for number in range(8)]
+            yield {"images": pictures * 255, "targets": LABELS.clone(), "camids": LABELS % 2, "img_paths": names}
+
+
+def taken(step: Callable[[], Any], count: int = 2) -> list[dict[str, Any]]:
+    """Take steps, and return what each puts into FastReID's logs, without its times."""
+    logs = []
+    torch.manual_seed(3)
+    for _ in range(count):
+        with fastreid.utils.events.EventStorage(0) as storage:
+            step()
+        logs.append({key: value[0] for key, value in storage.latest().items() if "time" not in key})
+    return logs
+
+
+def assert_same(found: Any, expected: Any, start: Any) -> None:
+    assert found.state_dict().keys() == expected.state_dict().keys()
+    for (name, tensor), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+        torch.testing.assert_close(tensor, other, rtol=1e-9, atol=1e-11, msg=name)
+    for (name, tensor), other in zip(found.named_parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(tensor.grad, other.grad, rtol=1e-9, atol=1e-11, msg=f"gradient of {name}")
+    assert any(not torch.equal(a, b) for a, b in zip(found.parameters(), start.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("size", [1, 4, 8])
+@pytest.mark.parametrize("changes", HEADS.values(), ids=HEADS)
+def test_step_and_logs_are_fastreids_own(changes: dict[str, Any], size: int) -> None:
+    found, expected = loop_of(**ALONE, **changes), loop_of(**ALONE, **changes)
+    start = copy.deepcopy(found.model)
+    forwarded: list[tuple[int, bool]] = []
+    found.model.backbone.register_forward_pre_hook(
+        lambda _, inputs: forwarded.append((len(inputs[0]), torch.is_grad_enabled()))
+    )
+    logs = taken(lambda: step_in_sub_batches(found, size))
+    for one, other in zip(logs, taken(expected.run_step), strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
+    assert {"total_loss", "drsl_ap", "drsl_above_all", "cls_accuracy"} <= logs[0].keys()
+    assert_same(found.model, expected.model, start)
+    assert forwarded == 2 * [(size, graph) for graph in (False, True) for _ in range(8 // size)]
+    assert "losses" not in vars(found.model)
+
+
+def one_graph(loop: Any, size: int) -> None:
+    """The oracle: the losses of sub-batches that are forwarded one by one and kept, each on its graph."""
+    model, data = loop.model, next(loop._data_loader_iter)
+    images = (data["images"] - model.pixel_mean) / model.pixel_std
+    pieces = zip(images.split(size), data["targets"].split(size), strict=True)
+    outputs = [heads_of(model, piece, targets) for piece, targets in pieces]
+    whole = [{key: torch.cat([each[key] for each in of_head]) for key in of_head[0]} for of_head in zip(*outputs)]  # noqa: B905
+    losses = model.losses(*whole, data["targets"])
+    loop.optimizer.zero_grad()
+    sum(losses.values()).backward()
+    loop._write_metrics(losses, 0.0)
+    loop.optimizer.step()
+
+
+def heads_of(model: Any, images: Tensor, targets: Tensor) -> list[dict[str, Tensor]]:
+    features = model.backbone(images)
+    if not hasattr(model, "b1_head"):
+        return [model.heads(features, targets)]
+    b1, b2, b3 = model.b1(features), model.b2(features), model.b3(features)
+    parts = {"b1": b1, "b2": b2}
+    parts.update(zip(("b21", "b22"), b2.chunk(2, dim=2), strict=True))
+    parts["b3"] = b3
+    parts.update(zip(("b31", "b32", "b33"), b3.chunk(3, dim=2), strict=True))
+    return [getattr(model, f"{name}_head")(part, targets) for name, part in parts.items()]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("changes", HEADS.values(), ids=HEADS)
+def test_step_and_statistics_are_those_of_one_graph(changes: dict[str, Any], size: int) -> None:
+    found, expected = loop_of(**TOGETHER, **changes), loop_of(**TOGETHER, **changes)
+    start = copy.deepcopy(found.model)
+    logs, then = taken(lambda: step_in_sub_batches(found, size)), torch.rand(3)
+    for one, other in zip(logs, taken(lambda: one_graph(expected, size)), strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
+    assert torch.equal(then, torch.rand(3))
+    assert_same(found.model, expected.model, start)
+    assert found.model.backbone[1].num_batches_tracked == 2 * 8 // size
+    assert found.model.heads.bottleneck[0].num_batches_tracked == 2 * 8 // size
+
+
+def small_mgn(cfg: Any) -> DRSLMGN:
+    """MGN with branches of a layer or two; its own are three ResNet-50s."""
+    parts = fastreid.modeling.meta_arch.Baseline.from_config(cfg)
+    parts.pop("heads")
+    for number in (1, 2, 3):
+        parts[f"neck{number}"] = nn.Sequential(nn.BatchNorm2d(32), nn.Tanh(), nn.Conv2d(32, 32, 1))
+    names = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")
+    parts.update({f"{name}_head": fastreid.modeling.heads.build_heads(cfg) for name in names})
+    return DRSLMGN(**parts, drsl=drsl_settings(cfg))
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_mgn(size: int) -> None:
+    settings = {**TOGETHER, NAME: ("CrossEntropyLoss", "TripletLoss", "DRSLoss"), "MODEL.LOSSES.DRSL.SCALE": 3.0}
+    found, expected = loop_of(small_mgn, **settings), loop_of(small_mgn, **settings)
+    start = copy.deepcopy(found.model)
+    logs = taken(lambda: step_in_sub_batches(found, size))
+    for one, other in zip(logs, taken(lambda: one_graph(expected, size)), strict=True):
+        assert one == pytest.approx(other, rel=1e-9)
+    assert {"loss_drsl_b33", "loss_triplet_b1", "loss_cls_b21", "drsl_ap"} <= logs[0].keys()
+    assert_same(found.model, expected.model, start)
+
+
+def test_frozen_layers_stay() -> None:
+    loop = loop_of(**TOGETHER)
+    loop.model.backbone.eval()
+    before = copy.deepcopy(loop.model.state_dict())
+    taken(lambda: step_in_sub_batches(loop, 4))
+    after = loop.model.state_dict()
+    assert {key for key in after if "running" in key and not torch.equal(after[key], before[key])} == {
+        "heads.bottleneck.0.running_mean",
+        "heads.bottleneck.0.running_var",
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+@pytest.mark.parametrize("scale", [1024.0, 3.0])
+def test_gradients_are_scaled_as_the_loss_is(scale: float) -> None:
+    """Mixed precision's scaler, on the CPU and without its casts."""
+    scaler_class = getattr(torch.amp, "GradScaler", None)
+    if scaler_class is None:
+        pytest.skip("this torch has a scaler for CUDA alone")
+    found, expected = loop_of(**ALONE), loop_of(**ALONE)
+    found.grad_scaler = scaler_class("cpu", init_scale=scale)
+    start = found.model.backbone[0].weight.detach().clone()
+    (logs, *_) = taken(lambda: step_in_sub_batches(found, 2))
+    assert logs == pytest.approx(taken(expected.run_step)[0], rel=1e-9)
+    for one, other in zip(found.model.parameters(), expected.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-6, atol=1e-9)  # unscaled for the step
+    assert not torch.equal(start, found.model.backbone[0].weight)
+
+
+@pytest.mark.filterwarnings("ignore:.*CUDA is not available")
+def test_gradients_that_overflow_skip_the_step() -> None:
+    scaler_class = getattr(torch.amp, "GradScaler", None)
+    if scaler_class is None:
+        pytest.skip("this torch has a scaler for CUDA alone")
+    loop = loop_of(**ALONE)
+    loop.grad_scaler = scaler_class("cpu", init_scale=float("inf"))
+    before = copy.deepcopy(loop.model.state_dict())
+    taken(lambda: step_in_sub_batches(loop, 2), count=1)
+    assert all(torch.equal(before[key], value) for key, value in loop.model.state_dict().items())
+
+
+# From the command
+
+
+def test_the_setting_reaches_the_step_and_the_logs_stay(
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options
+) -> None:
+    rows = {}
+    for size in (0, 2, 4):
+        sizes: list[int] = []
+        with pytest.MonkeyPatch.context() as patch:
+            watch_backbone(patch, sizes)
+            main(fastreid_options(tmp_path / str(size), **{**ALONE, **PLAIN, SUB_BATCH: size}))
+        rows[size] = RunFolder(tmp_path / str(size)).rows()
+        steps = len([row for row in rows[size] if "lr" in row])
+        assert steps == 4
+        assert sizes == steps * ([size] * (2 * 8 // size) if size else [8])
+        for one, other in zip(rows[size], rows[0], strict=True):
+            assert numbers(one) == pytest.approx(numbers(other), rel=1e-3)
+    assert {"loss_drsl", "loss_cls", "ranking", "sorting", "ap", "above_all", "cls_accuracy"} <= rows[2][0].keys()
+
+
+def numbers(row: dict[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and "time" not in key}
+
+
+def watch_backbone(patch: pytest.MonkeyPatch, sizes: list[int]) -> None:
+    build = DRSLTrainer.build_model.__func__
+
+    def watched(cls: type, cfg: Any) -> Any:
+        model = build(cls, cfg)
+        model.backbone.register_forward_pre_hook(
+            lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
+        )
+        return model
+
+    patch.setattr(DRSLTrainer, "build_model", classmethod(watched))
+
+
+def problems(processes: int = 1, evaluate_only: bool = False, **changes: Any) -> list[str]:
+    cfg = get_cfg()
+    settings = {
+        "MODEL.DEVICE": "cpu",
+        "DATALOADER.SAMPLER_TRAIN": "NaiveIdentitySampler",
+        NAME: ("DRSLoss",),
+        **changes,
+    }
+    cfg.merge_from_list([word for pair in settings.items() for word in pair])
+    return [line for line in config_problems(cfg, processes, evaluate_only=evaluate_only) if SUB_BATCH in line]
+
+
+def test_sizes_that_do_not_divide_are_told() -> None:
+    batch = {"SOLVER.IMS_PER_BATCH": 64}
+    (line,) = problems(**batch, **{SUB_BATCH: 24})
+    assert line == f"{SUB_BATCH} 24: does not divide SOLVER.IMS_PER_BATCH 64; 16 or 32 would do (0 is off)"
+    (line,) = problems(2, **batch, **{SUB_BATCH: 64})
+    assert line == (
+        f"{SUB_BATCH} 64: does not divide the 32 images of each of 2 processes (SOLVER.IMS_PER_BATCH 64); "
+        "32 would do (0 is off)"
+    )
+    assert problems(**batch, **{SUB_BATCH: -1}) == [f"{SUB_BATCH} -1: must be 0 (off) or above"]
+    for fitting in (0, 1, 16, 32):
+        assert problems(2, **batch, **{SUB_BATCH: fitting}) == []
+    assert problems(**batch, **{SUB_BATCH: 24}, evaluate_only=True) == []
+    assert problems(**batch, **{SUB_BATCH: 24, NAME: ("TripletLoss",)}) == []
+
+
+def test_they_are_told_before_data_are_read(
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DRSLTrainer, "build_train_loader", lambda *args: pytest.fail("data were read"))
+    with pytest.raises(ConfigError, match=f"{SUB_BATCH} 3: does not divide SOLVER.IMS_PER_BATCH 8; 2 or 4 would do"):
+        main(fastreid_options(tmp_path / "run", **{SUB_BATCH: 3}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_single_image_and_batch_norm(fastreid_root: Path, tmp_path: Path, fastreid_options: Options) -> None:
+    with pytest.raises(DRSLError, match=f"^{SUB_BATCH} 1: .*more than 1 value per channel"):
+        main(fastreid_options(tmp_path / "run", **{SUB_BATCH: 1}))
+
+
+def test_an_architecture_without_losses_of_outputs() -> None:
+    loop = loop_of(**ALONE)
+    loop.model.forward = lambda inputs: {"loss_drsl": inputs["images"].sum()}
+    with pytest.raises(DRSLError, match=f"^{SUB_BATCH} 4: .*a row for each sample"):
+        taken(lambda: step_in_sub_batches(loop, 4))
+    assert "losses" not in vars(loop.model)
