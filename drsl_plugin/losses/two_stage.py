@@ -86,12 +86,10 @@ class TwoStage:
             ):
                 set_random_state(state)
                 torch.clear_autocast_cache()  # weights cast in a graph that is gone
-                with self._no_sync(unless=number == len(self._sub_batches)), _only(self._network, piece):
+                with self._no_sync(unless=number == len(self._sub_batches)):
                     with self._context():
                         outputs = self._model(sub_batch)
-                    if outputs:
-                        tensors, gradients = zip(*outputs, strict=True)
-                        torch.autograd.backward(tensors, gradients)
+                    _backward(outputs, piece)
         finally:
             set_random_state(after)
 
@@ -127,22 +125,11 @@ def sub_batch_problem(sub_batch: int, batch: int, of: str) -> str:
     return f"does not divide {of}; {' or '.join(map(str, near))} would do (0 is off)"
 
 
-@contextlib.contextmanager
-def _only(network: nn.Module, gradients: Sequence[Tensor | None]) -> Iterator[None]:
-    """Let a network return the outputs that have a gradient, each with it, and no other.
-
-    ``DistributedDataParallel`` looks for the parameters that it must wait for in the graph of what is returned.
-    """
-
-    def with_gradient(_module: nn.Module, _inputs: Any, outputs: Any) -> list[tuple[Tensor, Tensor]]:
-        pairs = zip(_tensors(outputs), gradients, strict=True)
-        return [(output, gradient) for output, gradient in pairs if gradient is not None and output.requires_grad]
-
-    handle = network.register_forward_hook(with_gradient)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _backward(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
+    """Go backward from the outputs that the loss depends on."""
+    pairs = [(o, g) for o, g in zip(_tensors(outputs), gradients, strict=True) if g is not None and o.requires_grad]
+    if pairs:
+        torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
 
 
 def _tensors(tree: Any) -> Iterator[Tensor]:

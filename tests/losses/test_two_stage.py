@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin import DRSLoss
@@ -341,11 +342,16 @@ def loss_of(outputs: tuple[Tensor, Tensor], labels: Tensor, classes: bool) -> Te
     return share + classes * nn.functional.cross_entropy(outputs[1], labels) if classes else share
 
 
-def wide(find_unused: bool) -> Wide:
+def wide() -> Wide:
     torch.manual_seed(2)
     model = Wide(nn.GroupNorm(2, 6), nn.Dropout(0.0)).double()
     model.unused.requires_grad_(False)
     return model
+
+
+def counted_reduction(reduced: list[int], bucket: Any) -> Any:
+    reduced.append(bucket.index())
+    return default_hooks.allreduce_hook(dist.group.WORLD, bucket)
 
 
 def in_process(rank: int, folder: str) -> None:
@@ -354,7 +360,9 @@ def in_process(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=2, timeout=timedelta(seconds=60))
     gradients = {}
     for name, (classes, find_unused) in PROCESSES.items():
-        model = DistributedDataParallel(wide(find_unused), find_unused_parameters=find_unused)
+        model = DistributedDataParallel(wide(), find_unused_parameters=find_unused)
+        reduced = []
+        model.register_comm_hook(reduced, counted_reduction)
         for _ in range(2):  # a second step shows whether the first was finished
             model.zero_grad()
             step = TwoStage(model, IMAGES.chunk(2)[rank].split(2))
@@ -362,6 +370,7 @@ def in_process(rank: int, folder: str) -> None:
             step.backward()
         gradients[name] = {key: tensor.grad for key, tensor in model.module.named_parameters()}
         assert model.module.sizes == [2] * 6
+        assert len(reduced) == 2  # once a step
     torch.save(gradients, f"{folder}/{rank}.pth")
     dist.destroy_process_group()
 
@@ -370,8 +379,8 @@ def in_process(rank: int, folder: str) -> None:
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(in_process, (str(tmp_path),), nprocs=2)
     found = [torch.load(tmp_path / f"{rank}.pth") for rank in range(2)]
-    for name, (classes, find_unused) in PROCESSES.items():
-        model = wide(find_unused)
+    for name, (classes, _) in PROCESSES.items():
+        model = wide()
         loss_of(model(IMAGES), LABELS, classes).backward()
         for key, tensor in model.named_parameters():
             for each in found:
