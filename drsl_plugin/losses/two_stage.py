@@ -72,7 +72,7 @@ class TwoStage:
                 self._states.append(random_state(model))
                 with context():
                     parts.append(self._network(sub_batch))
-        torch.clear_autocast_cache()  # weights cast without a graph
+        torch.clear_autocast_cache()  # of older torch: weights that were cast without a graph
         self._sizes = [_rows(part) for part in parts]
         self.outputs = _joined(parts)
 
