@@ -87,11 +87,13 @@ class TwoStage:
                 set_random_state(state)
                 torch.clear_autocast_cache()  # weights cast in a graph that is gone
                 with self._no_sync(unless=number == len(self._sub_batches)):
-                    with self._context():
-                        outputs = self._model(sub_batch)
-                    _backward(outputs, piece)
+                    _backward(self._forward(sub_batch), piece)  # nothing holds the graph while the next one grows
         finally:
             set_random_state(after)
+
+    def _forward(self, sub_batch: Any) -> Any:
+        with self._context():
+            return self._model(sub_batch)
 
     @property
     def _network(self) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import weakref
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +19,8 @@ from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin import DRSLoss
-from drsl_plugin.losses import TwoStage, distributed_drsl_loss
+from drsl_plugin.losses import TwoStage, distributed_drsl_loss, replay
+from drsl_plugin.losses.replay import kept_buffers
 from drsl_plugin.losses.two_stage import sub_batch_problem
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 3, 3, 0, 1, 2, 3])
@@ -252,6 +254,55 @@ def test_no_more_than_a_sub_batch_is_kept_for_backward() -> None:
     weights = sum(parameter.nbytes for parameter in model.parameters())
     assert kept[2] < kept[4] < kept[12]
     assert kept[12] - weights > 5 * (kept[2] - weights) > 0
+
+
+def test_an_output_that_is_not_used_is_not_kept_either() -> None:
+    """Its graph, of which no backward pass frees anything, is gone when the next sub-batch is forwarded."""
+    model = network(ALONE["group norm"])
+    alive: list[int] = []
+    kept: list[weakref.ref[Tensor]] = []
+
+    def look(_module: nn.Module, inputs: Any, outputs: Tensor) -> None:
+        if torch.is_grad_enabled():
+            alive.append(sum(each() is not None for each in kept))
+            kept.append(weakref.ref(outputs))
+
+    model.unused.register_forward_hook(look)
+    two_stages(model, 3)
+    assert alive == [0, 0, 0, 0]
+
+
+def test_the_memory_of_a_loss_in_the_model_is_left_alone() -> None:
+    """As FastReID's architectures hold their losses; it may be large, and a pass does not change it."""
+    model = nn.Sequential(nn.BatchNorm1d(3), DRSLoss())
+    model[1].register_buffer("entries", torch.zeros(4))
+    with kept_buffers(model):
+        model[0].running_mean += 1
+        model[1].entries += 1
+    assert model[0].running_mean.tolist() == [0, 0, 0]
+    assert model[1].entries.tolist() == [1, 1, 1, 1]
+
+
+def test_random_states_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two devices, of which each draw of the model moves the one: played by numbers."""
+    states = {0: 10, 1: 20}
+    drawn_from: list[tuple[int, int]] = []
+
+    class Drawing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            drawn_from.append((states[0], states[1]))
+            states[1] += 1
+            return images
+
+    monkeypatch.setattr(replay, "_cuda_devices", lambda model: [0, 1])
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor(states[device]))
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: int(state)}))
+    step = TwoStage(Drawing(), IMAGES.split(4))
+    states[0] += 5  # by the loss
+    step.outputs.sum().backward()
+    step.backward()
+    assert drawn_from == [(10, 20), (10, 21), (10, 22)] * 2
+    assert states == {0: 15, 1: 23}
 
 
 @pytest.mark.parametrize("where", ["around all", "in each pass"])
