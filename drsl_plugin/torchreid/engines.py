@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss, DRSLParts, TwoStage
 from drsl_plugin.losses.checks import Distance, Relaxation, Sort, is_number
+from drsl_plugin.losses.distributed import distributed_drsl_loss
 from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.torchreid.checkpoints import save_engine
 from drsl_plugin.torchreid.host import torchreid
@@ -148,7 +149,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
     def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
         several = features if isinstance(features, (tuple, list)) else [features]
-        results = [self.criterion(each, pids, return_parts=True) for each in several]
+        results = [distributed_drsl_loss(self.criterion, each, pids) for each in several]
         loss = torch.stack([loss for loss, _ in results]).mean()
         parts = DRSLParts(*(torch.stack(part).mean() for part in zip(*(p for _, p in results), strict=True)))
         return loss, parts

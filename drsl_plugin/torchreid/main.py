@@ -11,25 +11,27 @@ import torch
 from drsl_plugin.errors import DRSLError, OneLineParser
 from drsl_plugin.presets import preset_name, resolve_config
 from drsl_plugin.torchreid.config import get_default_config, merge_file, merge_options
+from drsl_plugin.torchreid.processes import joined
 from drsl_plugin.torchreid.recording import Evaluation
 from drsl_plugin.torchreid.training import train
 
 
 def main(argv: Sequence[str]) -> dict[str, Evaluation]:
-    """Run one training or evaluation from command-line arguments.
+    """Run one training or evaluation from command-line arguments, as one of several processes under ``torchrun``.
 
     Args:
         argv: the arguments behind ``drsl torchreid``.
 
     Returns:
-        The last evaluation of each target.
+        The last evaluation of each target; of several processes, the main one has them.
 
     Raises:
         DRSLError: bad input, or a loss that is not finite.
     """
-    args = parser().parse_args(argv)
-    cfg, preset = configure(args)
-    return train(cfg, preset=preset, argv=argv)
+    with joined():
+        args = parser().parse_args(argv)
+        cfg, preset = configure(args)
+        return train(cfg, preset=preset, argv=argv)
 
 
 def parser() -> argparse.ArgumentParser:

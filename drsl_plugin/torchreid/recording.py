@@ -13,11 +13,13 @@ import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
-from drsl_plugin.run_folder import RunFolder, environment
-from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine, set_random_state
+from drsl_plugin.run_folder import environment
+from drsl_plugin.torchreid import processes
+from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine
 from drsl_plugin.torchreid.config import dump
 from drsl_plugin.torchreid.engines import check_finite
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.sharing import SharedRun, random_states, resume_random_state
 
 
 class Evaluation(NamedTuple):
@@ -45,10 +47,10 @@ class RunFacts(NamedTuple):
 def run_facts(cfg: Any, argv: Sequence[str], preset: str | None = None) -> RunFacts:
     """Return what the run of a configuration writes before it starts."""
     facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
-    return RunFacts(dump(cfg), facts)
+    return RunFacts(dump(cfg), {**facts, "processes": processes.count()})
 
 
-class RecordedRun(torchreid.engine.Engine):
+class RecordedRun(SharedRun):
     """Mixed in before an engine's class by :func:`recorded`: trains and evaluates as the engine does, and records it.
 
     Beyond that it saves each epoch, keeps the last and the best checkpoint, goes on from a checkpoint as if the run had
@@ -70,7 +72,7 @@ class RecordedRun(torchreid.engine.Engine):
 
     def run(self, save_dir: str = "log", **kwargs: Any) -> None:
         """Train and evaluate as Torchreid does, in the folder ``save_dir``."""
-        self.folder = RunFolder(save_dir)
+        self.folder = self.run_folder(save_dir)
         self.evaluations = {}
         self.checkpoints = []
         self._ranks = kwargs.get("ranks", [1, 5, 10, 20])
@@ -79,9 +81,10 @@ class RecordedRun(torchreid.engine.Engine):
         if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
             self.folder.start(*self.facts, epochs_done=kwargs.get("start_epoch", 0))
         try:
-            if self.resumed is not None and not kwargs.get("test_only"):
-                self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
-            super().run(save_dir=save_dir, **kwargs)
+            with processes.ending_together():
+                if self.resumed is not None and not kwargs.get("test_only"):
+                    self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
+                super().run(save_dir=save_dir, **kwargs)
         except KeyboardInterrupt:
             last = self.checkpoints[0] if self.checkpoints else self.resumed and self.resumed[0]
             raise KeyboardInterrupt(f"; to go on: model.resume {last}" if last else "; no checkpoint yet") from None
@@ -95,8 +98,7 @@ class RecordedRun(torchreid.engine.Engine):
             self.checkpoints = [path]
         if (here / BEST).exists():
             self._best = checkpoint.get("best_mAP", -math.inf)
-        if "random_state" in checkpoint:
-            set_random_state(checkpoint["random_state"])
+        resume_random_state(checkpoint)
         if not was_evaluated(checkpoint) and _evaluation_is_due(checkpoint["epoch"], **kwargs):
             settings = inspect.signature(torchreid.engine.Engine.test).parameters
             rank1 = self.test(save_dir=save_dir, **{name: kwargs[name] for name in settings if name in kwargs})
@@ -125,6 +127,9 @@ class RecordedRun(torchreid.engine.Engine):
 
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Save again with what the evaluation gave, and keep the best model by the first target's mAP."""
+        if processes.rank() > 0:
+            self._save(epoch)
+            return
         evaluation = self.evaluations[next(iter(self.test_loader))]
         is_best = is_best or evaluation.mAP > self._best
         self._best = max(self._best, evaluation.mAP)
@@ -166,8 +171,11 @@ class RecordedRun(torchreid.engine.Engine):
             arrays[f"{name}_paths"] = np.array(paths)
         return arrays
 
-    def _save(self, epoch: int, is_best: bool = False, **extra: float) -> None:
+    def _save(self, epoch: int, is_best: bool = False, **extra: Any) -> None:
         """Save, and remove the checkpoint before: the last and the best are kept."""
+        extra |= random_states()
+        if processes.rank() > 0:
+            return
         extra["step"] = self._step
         if math.isfinite(self._best):
             extra["best_mAP"] = self._best

@@ -13,13 +13,14 @@ from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.pretrained import explained_download
 from drsl_plugin.run_folder import RunFolder
-from drsl_plugin.torchreid import checkpoints
+from drsl_plugin.torchreid import checkpoints, processes
 from drsl_plugin.torchreid.building import engine_class, engine_kwargs
 from drsl_plugin.torchreid.checks import check_config, datasets
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import data_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
 from drsl_plugin.torchreid.recording import Evaluation, recorded, run_facts, was_evaluated
+from drsl_plugin.torchreid.sharing import check_shares, data_parallel, seed_apart, share_batches
 
 
 def train(
@@ -48,17 +49,23 @@ def train(
         DRSLError: bad input, or a loss that is not finite.
     """
     check_config(cfg)
+    check_shares(cfg)
+    processes.start(cfg.use_gpu)
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = bool(cfg.use_gpu)
     with RunLog(echo=not quiet) as log:
         print(f"Show configuration\n{cfg}\n")
-        datamanager = _build_datamanager(cfg)
+        with processes.main_first():  # some data sets write a file when they are first read
+            datamanager = _build_datamanager(cfg)
+        share_batches(datamanager)
         engine = _build_engine(cfg, datamanager)
         engine.on_step = on_step
         engine.facts = run_facts(cfg, argv, preset)
         if engine.resumed is None and not cfg.test.evaluate and RunFolder(cfg.data.save_dir).metrics.exists():
             print(f"data.save_dir {cfg.data.save_dir} holds an earlier run: its metrics, features and best model go")
-        log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
+        if processes.rank() == 0:
+            log.open(Path(cfg.data.save_dir), "test" if cfg.test.evaluate else "train")
+        seed_apart()
         engine.run(**run_kwargs(cfg))
         evaluations: dict[str, Evaluation] = engine.evaluations
         return evaluations
@@ -112,7 +119,8 @@ def _check_identities(cfg: Any) -> None:
 
 def _build_engine(cfg: Any, datamanager: Any) -> Any:
     print(f"Building model: {cfg.model.name}")
-    with explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained):
+    download = explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained)
+    with processes.main_first(), download:
         model = torchreid.models.build_model(
             name=cfg.model.name,
             num_classes=datamanager.num_train_pids,
@@ -126,7 +134,7 @@ def _build_engine(cfg: Any, datamanager: Any) -> Any:
         _load_weights(model, cfg.model.load_weights)
     _check_open_layers(cfg, model)
     if cfg.use_gpu:
-        model = nn.DataParallel(model).cuda()
+        model = data_parallel(model)
     optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
     resumed = None

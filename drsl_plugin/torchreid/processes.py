@@ -1,0 +1,266 @@
+"""The processes of ``torchrun``: they meet, wait for one another, and end together, with one message.
+
+What they tell one another outside a step goes through the store at which they met, not through the process group: no
+timeout runs while the main process evaluates, and a process that fails can still say so to those that wait for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import datetime
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed
+
+from drsl_plugin.errors import DRSLError
+
+dist: Any = torch.distributed  # typed as not exporting what it is for
+
+TIMEOUT = datetime.timedelta(hours=2)
+"""Of a step: how long the others wait for a process that reads its data or writes a checkpoint."""
+PATIENCE = 5.0
+"""Seconds for which a process that has nothing to say lets another have its say before it ends."""
+
+
+class World:
+    """The processes of one run, as each of them sees them.
+
+    Args:
+        store: where they met.
+        rank: which of them this is; 0 is the main process.
+        size: how many they are.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        """Keep them."""
+        self.store = dist.PrefixStore("drsl", store)
+        self.rank, self.size = rank, size
+        self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
+        self._waits = 0
+
+    def next_key(self) -> str:
+        """Return the key of the next wait, the same in every process."""
+        self._waits += 1
+        return f"wait {self._waits}"
+
+    def wait(self, ready: Callable[[], bool], timeout: datetime.timedelta | None = None) -> None:
+        """Wait until something is so.
+
+        Raises:
+            RuntimeError: another process has ended, or it took too long.
+        """
+        end = None if timeout is None else time.monotonic() + timeout.total_seconds()
+        while not ready():
+            if self.store.check(["end"]):
+                raise RuntimeError("another process has ended")
+            if end is not None and time.monotonic() > end:
+                raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {timeout}")
+            time.sleep(0.02)
+
+    def first_to_end(self, how: str) -> tuple[int, str]:
+        """Tell the others that, and how, this process ends; return who was the first to end, and how."""
+        told = self.store.compare_set("end", "", f"{self.rank} {how}").decode()
+        rank, _, first = told.partition(" ")
+        return int(rank), first
+
+
+_world: World | None = None
+
+
+def count() -> int:
+    """Return the number of processes of this run, 1 without ``torchrun``."""
+    return 1 if _world is None else _world.size
+
+
+def rank() -> int:
+    """Return which of them this is, from 0."""
+    return 0 if _world is None else _world.rank
+
+
+def local_rank() -> int:
+    """Return which of the processes of this machine this is, from 0."""
+    return 0 if _world is None else _world.local_rank
+
+
+@contextlib.contextmanager
+def joined() -> Iterator[None]:
+    """Be one of several processes where ``WORLD_SIZE``, which ``torchrun`` sets, is above 1; else change nothing.
+
+    Only the main process prints. The first process to fail says why; the others end without a word.
+
+    Raises:
+        DRSLError: ``torchrun``'s other settings are missing, or the processes do not meet.
+    """
+    global _world
+    if _world is not None or int(os.environ.get("WORLD_SIZE") or 1) < 2:
+        yield
+        return
+    _world = _met()
+    failed = True
+    try:
+        with _silent(rank() > 0), ending_together():
+            yield
+        failed = False
+    finally:
+        try:
+            _leave(_world, failed)
+        finally:
+            _world = None
+
+
+@contextlib.contextmanager
+def ending_together() -> Iterator[None]:
+    """End this process where another has ended, and let the first one to fail be the only one that says why.
+
+    An interruption is told by the main process, which knows from where to go on.
+
+    Raises:
+        SystemExit: another process says why: with exit code 2, or 130 after an interruption.
+        KeyboardInterrupt: in the main process, where another was interrupted.
+    """
+    if _world is None:
+        yield
+        return
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(RuntimeError):  # the store has gone with the process that kept it
+            _world.first_to_end("interrupted")
+        if _world.rank == 0:
+            raise
+        raise SystemExit(130) from None
+    except Exception as error:
+        _end(_world, error)
+
+
+def start(use_gpu: bool) -> None:
+    """Make the process group, once all processes have come this far: NCCL on CUDA devices, gloo else.
+
+    Args:
+        use_gpu: whether each process is to have a CUDA device, its local rank's.
+
+    Raises:
+        DRSLError: more processes on this machine than CUDA devices.
+    """
+    if _world is None:
+        return
+    if use_gpu:
+        devices = torch.cuda.device_count()
+        if _world.local_rank >= devices:
+            raise DRSLError(
+                f"LOCAL_RANK {_world.local_rank}: torch finds {devices} CUDA device{'s' * (devices != 1)} on this "
+                f"machine; use --nproc-per-node {devices}, or use_gpu False"
+            )
+        torch.cuda.set_device(_world.local_rank)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", _world.size))
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
+    world, key = _world, _world.next_key()
+    world.store.add(key, 1)
+    world.wait(lambda: world.store.add(key, 0) == world.size, TIMEOUT)
+    group = dist.PrefixStore("group", world.store)
+    backend = "nccl" if use_gpu else "gloo"
+    dist.init_process_group(backend, store=group, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """Let the main process do something first, such as a download, and the others after it."""
+    if rank() > 0:
+        after_main()
+    yield
+    if rank() == 0:
+        after_main()
+
+
+def after_main() -> None:
+    """Wait until the main process has come here, however long it takes; it goes on at once."""
+    if _world is None:
+        return
+    world, key = _world, _world.next_key()
+    if world.rank == 0:
+        world.store.set(key, "")
+    else:
+        world.wait(lambda: bool(world.store.check([key])))
+
+
+def _met() -> World:
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if missing:
+        raise DRSLError(
+            f"WORLD_SIZE {os.environ['WORLD_SIZE']}: {', '.join(missing)} missing from the environment; start with "
+            "`torchrun --nproc-per-node N -m drsl_plugin torchreid …`, or unset WORLD_SIZE"
+        )
+    try:
+        return World(*next(dist.rendezvous("env://")))
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise DRSLError(f"the processes did not meet at {where}: {str(error).strip().splitlines()[0]}") from error
+
+
+@contextlib.contextmanager
+def _silent(silent: bool) -> Iterator[None]:
+    if not silent:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _end(world: World, error: Exception) -> None:
+    """Raise the error where this process is the first to end, else leave the word to the one that is."""
+    try:
+        first, how = world.first_to_end("failed")
+        if first == world.rank:
+            atexit.register(_said, world)
+            if _of_a_lost_process(error):
+                reason = str(error).strip().splitlines()[0]
+                message = f"process {world.rank} of {world.size}: another ended without a word ({reason})"
+                raise DRSLError(message) from error
+            raise error
+        if how == "interrupted":
+            if world.rank == 0:
+                raise KeyboardInterrupt
+            raise SystemExit(130)
+        # Whoever starts the processes ends them all at the end of one: not before the other has said why.
+        end = time.monotonic() + PATIENCE
+        while not world.store.check(["said"]) and time.monotonic() < end:
+            time.sleep(0.02)
+    except RuntimeError as lost:
+        if lost is error:
+            raise
+    raise SystemExit(2) from None
+
+
+def _said(world: World) -> None:
+    with contextlib.suppress(Exception):
+        world.store.set("said", "")
+
+
+def _of_a_lost_process(error: Exception) -> bool:
+    backend = getattr(dist, "DistBackendError", ())
+    return isinstance(error, backend) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def _leave(world: World, failed: bool) -> None:
+    if dist.is_initialized():
+        abort = getattr(dist.distributed_c10d, "_abort_process_group", None)
+        if failed and abort is not None and dist.get_backend() == "nccl":
+            abort()  # it does not wait for the steps of those that have failed
+        else:
+            dist.destroy_process_group()
+    if failed:
+        return
+    with contextlib.suppress(RuntimeError):
+        world.store.add("left", 1)
+        if world.rank == 0:  # the store may be this process's: it goes last
+            end = time.monotonic() + PATIENCE
+            while world.store.add("left", 0) < world.size and time.monotonic() < end:
+                time.sleep(0.02)
