@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import itertools
 import os
 import time
 import warnings
@@ -28,18 +29,21 @@ PATIENCE = 5.0
 """Seconds for which a process that has nothing to say lets another have its say before it ends."""
 
 
+_meetings = itertools.count()
+
+
 class World:
     """The processes of one run, as each of them sees them.
 
     Args:
-        store: where they met.
+        store: where they met, and may meet again.
         rank: which of them this is; 0 is the main process.
         size: how many they are.
     """
 
     def __init__(self, store: Any, rank: int, size: int) -> None:
         """Keep them."""
-        self.store = dist.PrefixStore("drsl", store)
+        self.store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
         self.rank, self.size = rank, size
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
         self._waits = 0
