@@ -461,7 +461,7 @@ def test_a_process_that_loses_another_says_so(rank: int, joined: Callable[[int],
 
 def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], processes.World]) -> None:
     joined(1)
-    with pytest.raises(RuntimeError, match="^of this process$"), processes.ending_together():
+    with pytest.raises(RuntimeError, match=r"^of this process$"), processes.ending_together():
         raise RuntimeError("of this process")
 
 
