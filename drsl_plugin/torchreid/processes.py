@@ -1,78 +1,22 @@
-"""The processes of ``torchrun``: they meet, wait for one another, and end together, with one message.
-
-What they tell one another outside a step goes through the store at which they met, not through the process group: no
-timeout runs while the main process evaluates, and a process that fails can still say so to those that wait for it.
-"""
+"""The processes of ``torchrun``: they meet, wait for one another, and end together, with one message."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import datetime
-import itertools
 import os
-import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 import torch.distributed
 
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.torchreid import world as waiting
+from drsl_plugin.torchreid.world import TIMEOUT, World, met, wait_at_most
 
 dist: Any = torch.distributed  # typed as not exporting what it is for
-
-TIMEOUT = datetime.timedelta(hours=2)
-"""Of a step: how long the others wait for a process that reads its data or writes a checkpoint."""
-PATIENCE = 5.0
-"""Seconds for which a process that has nothing to say lets another have its say before it ends."""
-
-
-_meetings = itertools.count()
-
-
-class World:
-    """The processes of one run, as each of them sees them.
-
-    Args:
-        store: where they met, and may meet again.
-        rank: which of them this is; 0 is the main process.
-        size: how many they are.
-    """
-
-    def __init__(self, store: Any, rank: int, size: int) -> None:
-        """Keep them."""
-        self.store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
-        self.rank, self.size = rank, size
-        self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
-        self._waits = 0
-
-    def next_key(self) -> str:
-        """Return the key of the next wait, the same in every process."""
-        self._waits += 1
-        return f"wait {self._waits}"
-
-    def wait(self, ready: Callable[[], bool], timeout: datetime.timedelta | None = None) -> None:
-        """Wait until something is so.
-
-        Raises:
-            RuntimeError: another process has ended, or it took too long.
-        """
-        end = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        while not ready():
-            if self.store.check(["end"]):
-                raise RuntimeError("another process has ended")
-            if end is not None and time.monotonic() > end:
-                raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {timeout}")
-            time.sleep(0.02)
-
-    def first_to_end(self, how: str) -> tuple[int, str]:
-        """Tell the others that, and how, this process ends; return who was the first to end, and how."""
-        told = self.store.compare_set("end", "", f"{self.rank} {how}").decode()
-        rank, _, first = told.partition(" ")
-        return int(rank), first
-
 
 _world: World | None = None
 
@@ -105,7 +49,7 @@ def joined() -> Iterator[None]:
     if _world is not None or int(os.environ.get("WORLD_SIZE") or 1) < 2:
         yield
         return
-    _world = _met()
+    _world = met()
     failed = True
     try:
         with _silent(rank() > 0), ending_together():
@@ -194,20 +138,6 @@ def after_main() -> None:
         world.wait(lambda: bool(world.store.check([key])))
 
 
-def _met() -> World:
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    if missing:
-        raise DRSLError(
-            f"WORLD_SIZE {os.environ['WORLD_SIZE']}: {', '.join(missing)} missing from the environment; start with "
-            "`torchrun --nproc-per-node N -m drsl_plugin torchreid …`, or unset WORLD_SIZE"
-        )
-    try:
-        return World(*next(dist.rendezvous("env://")))
-    except (RuntimeError, ValueError) as error:
-        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-        raise DRSLError(f"the processes did not meet at {where}: {str(error).strip().splitlines()[0]}") from error
-
-
 @contextlib.contextmanager
 def _silent(silent: bool) -> Iterator[None]:
     if not silent:
@@ -223,7 +153,8 @@ def _end(world: World, error: Exception) -> None:
     try:
         first, how = world.first_to_end("failed")
         if first == world.rank:
-            atexit.register(_said, world)
+            if world.outlived:
+                atexit.register(_said, world)
             if _of_a_lost_process(error):
                 reason = str(error).strip().splitlines()[0]
                 message = f"process {world.rank} of {world.size}: another ended without a word ({reason})"
@@ -233,10 +164,8 @@ def _end(world: World, error: Exception) -> None:
             if world.rank == 0:
                 raise KeyboardInterrupt
             raise SystemExit(130)
-        # Whoever starts the processes ends them all at the end of one: not before the other has said why.
-        end = time.monotonic() + PATIENCE
-        while not world.store.check(["said"]) and time.monotonic() < end:
-            time.sleep(0.02)
+        if world.outlived:  # torchrun ends all processes at the end of one: not before the other has said why
+            wait_at_most(waiting.PATIENCE, lambda: bool(world.store.check(["said"])))
     except RuntimeError as lost:
         if lost is error:
             raise
@@ -260,11 +189,11 @@ def _leave(world: World, failed: bool) -> None:
             abort()  # it does not wait for the steps of those that have failed
         else:
             dist.destroy_process_group()
-    if failed:
+    if world.outlived:
         return
     with contextlib.suppress(RuntimeError):
-        world.store.add("left", 1)
-        if world.rank == 0:  # the store may be this process's: it goes last
-            end = time.monotonic() + PATIENCE
-            while world.store.add("left", 0) < world.size and time.monotonic() < end:
-                time.sleep(0.02)
+        left = world.store.add("left", 1)
+        if world.rank == 0 and left < world.size:  # the store goes with this process
+            wait_at_most(
+                waiting.PATIENCE if failed else waiting.PARTING, lambda: world.store.add("left", 0) == world.size
+            )

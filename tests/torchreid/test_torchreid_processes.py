@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,10 +28,11 @@ from torch import Tensor, nn
 from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.run_folder import RunFolder
-from drsl_plugin.torchreid import ImageDRSLEngine, processes
+from drsl_plugin.torchreid import ImageDRSLEngine, processes, world
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
 from drsl_plugin.torchreid.recording import RecordedRun, recorded
+from drsl_plugin.torchreid.world import World
 
 Options = Callable[..., list[str]]
 
@@ -160,7 +162,6 @@ def do(work: Work) -> None:
         patch.setattr(
             torchreid.data.transforms.RandomPatch, "__init__", lambda self, **kw: create(self, min_sample_size=2)
         )
-        patch.setattr(processes, "PATIENCE", 0.2)  # the process that has its say lives on
         try:
             notes["results"] = main(work.argv)
         except (DRSLError, KeyboardInterrupt, SystemExit, ArithmeticError) as error:
@@ -213,7 +214,7 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options: Options) -> Path:
+def two(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options: Options, one: Path) -> Path:
     """What a world of two processes left."""
     folder = tmp_path_factory.mktemp("two")
     cut = folder / "cut" / "model" / "model.pth.tar-1"
@@ -221,6 +222,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options
     def work(name: str, stop: Any = None, at: str = "", **settings: Any) -> Work:
         return Work(small_options(demo_root, folder / (at or name), **settings), folder / "notes" / name, stop)
 
+    alone = one / "drsl and classes" / "model" / "model.pth.tar-2"
     weights = folder / "whole" / "model" / "model.pth.tar-3"
     works = [
         Work([], folder),
@@ -230,6 +232,7 @@ def two(tmp_path_factory: pytest.TempPathFactory, demo_root: Path, small_options
         work("evaluated", **{"test.evaluate": True, "model.load_weights": weights}),
         work("triplet", **EXACT_ALL, **{"loss.name": "triplet", "loss.triplet.weight_x": 1.0, "data.workers": 1}),
         *(work(name, **settings) for name, settings in EXACT.items()),
+        work("from one", **{**EXACT_ALL, "train.max_epoch": 3, "model.resume": alone}),
         *(work(name, at="bad", **{"model.name": "tiny", **settings}) for name, (settings, _) in BAD.items()),
         work("one fails", (1, 1, ArithmeticError), at="bad", **EXACT_ALL),
         work("one fails to evaluate", (0, 0, ArithmeticError), at="bad", **EXACT_ALL),
@@ -404,6 +407,17 @@ def test_one_process_goes_on_from_a_checkpoint_of_two(
     assert [row["epoch"] for row in RunFolder(tmp_path / "run").rows() if "mAP" in row][-1] == state["epoch"] + 1
 
 
+@pytest.mark.slow
+def test_two_processes_go_on_from_a_checkpoint_of_one(one: Path, two: Path) -> None:
+    (alone,), together = left_by(one / "notes" / "drsl and classes"), left_by(two / "notes" / "from one")
+    for each in together:
+        assert "end" not in each
+        assert_near(each["start"], alone["parameters"], 0)
+    first, second = together
+    assert set(first["seeds"]).isdisjoint(second["seeds"])
+    assert [row["epoch"] for row in RunFolder(two / "from one").rows() if "mAP" in row] == [3]
+
+
 # How they end
 
 
@@ -438,28 +452,28 @@ def test_help_is_no_failure(two: Path) -> None:
 
 
 @pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], processes.World]:
+def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
     """``joined(1)`` makes this process the second of two that are not there."""
     store = torch.distributed.HashStore()
-    monkeypatch.setattr(processes, "_meetings", itertools.repeat(0))
+    monkeypatch.setattr(world, "_meetings", itertools.repeat(0))
 
-    def join(rank: int) -> processes.World:
-        world = processes.World(store, rank, 2)
-        monkeypatch.setattr(processes, "_world", world)
-        return world
+    def join(rank: int) -> World:
+        one = World(store, rank, 2)
+        monkeypatch.setattr(processes, "_world", one)
+        return one
 
     return join
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_loses_another_says_so(rank: int, joined: Callable[[int], processes.World]) -> None:
+def test_a_process_that_loses_another_says_so(rank: int, joined: Callable[[int], World]) -> None:
     joined(rank)
     message = rf"^process {rank} of 2: another ended without a word \(gloo: connection closed\)$"
     with pytest.raises(DRSLError, match=message), processes.ending_together(), processes.ending_together():
         raise RuntimeError("gloo: connection closed\nby peer")
 
 
-def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], processes.World]) -> None:
+def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], World]) -> None:
     joined(1)
     with pytest.raises(RuntimeError, match=r"^of this process$"), processes.ending_together():
         raise RuntimeError("of this process")
@@ -467,7 +481,7 @@ def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], process
 
 @pytest.mark.parametrize(("rank", "kind"), [(0, KeyboardInterrupt), (1, SystemExit)])
 def test_an_interruption_elsewhere_is_one_here(
-    rank: int, kind: type[BaseException], joined: Callable[[int], processes.World]
+    rank: int, kind: type[BaseException], joined: Callable[[int], World]
 ) -> None:
     joined(1 - rank).first_to_end("interrupted")
     joined(rank)
@@ -476,9 +490,8 @@ def test_an_interruption_elsewhere_is_one_here(
 
 
 def test_who_waits_for_the_main_process_ends_with_it(
-    joined: Callable[[int], processes.World], monkeypatch: pytest.MonkeyPatch
+    joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(processes, "PATIENCE", 0.1)
     joined(0).first_to_end("failed")
     joined(1)
     with pytest.raises(SystemExit) as ended, processes.ending_together(), processes.main_first():
@@ -486,7 +499,25 @@ def test_who_waits_for_the_main_process_ends_with_it(
     assert ended.value.code == 2
 
 
-def test_more_processes_than_devices(joined: Callable[[int], processes.World], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", [False, True])
+def test_under_torchrun_who_fails_first_has_its_say(
+    said: bool, joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torchrun ends all processes once one has ended."""
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setattr(world, "PATIENCE", 0.3 if not said else 60)
+    other = joined(0)
+    other.first_to_end("failed")
+    if said:
+        processes._said(other)
+    joined(1)
+    begun = time.monotonic()
+    with pytest.raises(SystemExit), processes.ending_together():
+        raise DRSLError("the same in all")
+    assert (time.monotonic() - begun >= 0.3) != said
+
+
+def test_more_processes_than_devices(joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch) -> None:
     joined(1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(
