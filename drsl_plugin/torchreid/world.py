@@ -20,6 +20,8 @@ from drsl_plugin.errors import DRSLError
 dist: Any = torch.distributed  # typed as not exporting what it is for
 TIMEOUT = datetime.timedelta(hours=2)
 """Of a step: how long the others wait for a process that reads its data or writes a checkpoint."""
+MEETING = datetime.timedelta(minutes=10)
+"""How long the first wait for the last to start."""
 PATIENCE = 5.0
 """Seconds for which a process that ends lets another have its say."""
 PARTING = 60.0
@@ -84,7 +86,7 @@ def met() -> World:
             "`torchrun --nproc-per-node N -m drsl_plugin torchreid …`, or unset WORLD_SIZE"
         )
     try:
-        return World(*next(dist.rendezvous("env://")))
+        return World(*next(dist.rendezvous("env://", timeout=MEETING)))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise DRSLError(f"the processes did not meet at {where}: {str(error).strip().splitlines()[0]}") from error
