@@ -41,6 +41,11 @@ def check_shares(cfg: Any) -> None:
             f"train.batch_size {batch}: is the batch of all {several} processes, {what}; {fitting} or "
             f"{fitting + whole} would do"
         )
+    if batch == whole and cfg.sampler.train_sampler == "RandomIdentitySampler" and cfg.loss.name == "triplet":
+        raise DRSLError(
+            f"train.batch_size {batch}: is the batch of all {several} processes, each with one identity, among which "
+            f"Torchreid's triplet loss finds no negatives; {2 * whole} would do"
+        )
 
 
 class SharedBatches:

@@ -56,7 +56,8 @@ class World:
         """Wait until something is so.
 
         Raises:
-            RuntimeError: another process has ended, or it took too long.
+            RuntimeError: another process has ended.
+            DRSLError: it took too long.
         """
         end = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not ready():

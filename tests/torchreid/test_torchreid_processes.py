@@ -91,6 +91,11 @@ BAD = {
         {"train.batch_size": 7, "loss.name": "softmax", "sampler.train_sampler": "RandomSampler"},
         "train.batch_size 7: is the batch of all 2 processes, each with as many images; 6 or 8 would do",
     ),
+    "one identity in each process": (
+        {"train.batch_size": 4, "loss.name": "triplet", "loss.triplet.weight_x": 1.0},
+        "train.batch_size 4: is the batch of all 2 processes, each with one identity, among which Torchreid's triplet "
+        "loss finds no negatives; 8 would do",
+    ),
     "too few identities": ({"train.batch_size": 32}, "train.batch_size 32: needs 16 identities"),
     "not finite": ({"train.lr": 1e30, "model.name": "osnet_x0_25"}, "epoch 1, step 2: NaN or infinity"),
     "not finite in triplet": ({"train.lr": 1e30, "loss.name": "triplet"}, "NaN or infinity"),
