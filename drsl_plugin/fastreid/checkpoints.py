@@ -10,6 +10,7 @@ import torch
 from drsl_plugin.checkpoint_files import check_kind, load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.memory import KEY, tell_of_memories
 from drsl_plugin.run_folder import whole_file
 
 
@@ -94,6 +95,7 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
         kind = {"milestones", "T_max"}
         if scheduler is not None and kind & set(scheduler.state_dict()) != kind & set(saved):
             raise DRSLError(f"{where}: the state of another SOLVER.SCHED than {type(scheduler).__name__}")
+        tell_of_memories(checkpoint, self.checkpointables.get(KEY), where)
 
     def _load_model(self, checkpoint: Any) -> Any:
         saved = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}

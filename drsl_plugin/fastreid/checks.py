@@ -19,6 +19,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
 from drsl_plugin.fastreid.sub_batches import sub_batch_problems
 from drsl_plugin.losses import DRSLoss
+from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS, check_schedule
 
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
 # What FastReID's builders look up: the depths of a backbone, each with the width of what it returns.
@@ -181,13 +182,21 @@ def _drsl(cfg: Any) -> Iterator[str]:
     node.pop("sub_batch", None)
     if not 0 <= scale < math.inf:
         yield f"MODEL.LOSSES.DRSL.SCALE {scale}: must be a finite number, 0 or above"
-    try:
-        DRSLoss(**node)
-    except ValueError as error:
-        name, _, rest = str(error).partition(" ")
-        yield f"MODEL.LOSSES.DRSL.{name.upper()} {rest}"
+    schedule = {name: node.pop(name) for name in SCHEDULE_SETTINGS}
+    for check, settings in ((DRSLoss, node), (check_schedule, schedule)):
+        try:
+            check(**settings)
+        except ValueError as error:
+            name, _, rest = str(error).partition(" ")
+            yield f"MODEL.LOSSES.DRSL.{name.upper()} {rest}"
     if scale == 0:
         return
+    if 0 < node["memory_size"] < cfg.SOLVER.IMS_PER_BATCH:
+        batch = cfg.SOLVER.IMS_PER_BATCH
+        yield (
+            f"MODEL.LOSSES.DRSL.MEMORY_SIZE {node['memory_size']}: smaller than a batch of all processes, which has "
+            f"SOLVER.IMS_PER_BATCH {batch} images; {batch} or more, or 0 for no memory"
+        )
     if cfg.DATALOADER.SAMPLER_TRAIN in ("TrainingSampler", "ImbalancedDatasetSampler"):
         yield (
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: puts positives in a batch only by chance, and "

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME, architectures, is_own, loss_name_problems
-from drsl_plugin.losses import DRSLoss, DRSLParts, distributed_drsl_loss
+from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
+from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS
 from drsl_plugin.pretrained import explained_download
 
 logger = logging.getLogger("fastreid.drsl")
@@ -28,11 +29,11 @@ class DRSLMixin(nn.Module):
 
     @fastreid.config.configurable  # type: ignore[untyped-decorator, unused-ignore]
     def __init__(self, *, drsl: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Build the architecture and, of the settings ``drsl``, the criterion."""
+        """Build the architecture and, of the settings ``drsl``, the criterion; the schedule is the trainer's."""
         super().__init__(**kwargs)
-        settings = dict(drsl or {})
+        settings = {name: value for name, value in (drsl or {}).items() if name not in SCHEDULE_SETTINGS}
         self.drsl_scale = settings.pop("scale", 1.0)
-        self.drsl = DRSLoss(**settings) if drsl is not None else None
+        self.drsl = FeatureLosses(DRSLoss(**settings)) if drsl is not None else None
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -44,8 +45,8 @@ class DRSLMixin(nn.Module):
         if self.drsl is None:
             return {}
         losses, parts = {}, []
-        for name, feature in features.items():
-            loss, of_feature = distributed_drsl_loss(self.drsl, feature, labels)
+        for number, (name, feature) in enumerate(features.items()):
+            loss, of_feature = distributed_drsl_loss(self.drsl.of(number), feature, labels)
             losses[name] = loss * (self.drsl_scale * weight)
             parts.append(torch.stack(of_feature))
         values = torch.stack(parts).mean(dim=0).tolist()

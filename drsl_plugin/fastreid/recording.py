@@ -9,6 +9,7 @@ from typing import Any
 
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import PARTS
+from drsl_plugin.fastreid.temperature import TEMPERATURE
 from drsl_plugin.run_folder import RunFolder, environment
 
 logger = logging.getLogger("fastreid.drsl")
@@ -44,7 +45,7 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
         latest = self.trainer.storage.latest()
         now = {name: value for name, (value, at) in latest.items() if at == step}
         row = {name: value for name, value in now.items() if "loss" in name or name in ("cls_accuracy", "lr")}
-        row.update({name.removeprefix("drsl_"): now[name] for name in PARTS if name in now})
+        row.update({name.removeprefix("drsl_"): now[name] for name in (*PARTS, TEMPERATURE) if name in now})
         self._folder.log(step=step + 1, epoch=self.trainer.epoch + 1, **row)
 
 

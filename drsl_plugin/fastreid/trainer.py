@@ -25,10 +25,12 @@ from drsl_plugin.fastreid.datasets import check_batches, data_errors, dataset_pr
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME
+from drsl_plugin.fastreid.memory import KEY, Memories
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_evaluation, run_facts
 from drsl_plugin.fastreid.seeding import chosen_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches, sub_batch_of
+from drsl_plugin.fastreid.temperature import temperature_hooks
 from drsl_plugin.run_folder import RunFolder
 
 logger = logging.getLogger("fastreid.drsl")
@@ -133,6 +135,7 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
+        memories = Memories(self.checkpointer.model)
         self.checkpointer = ExactCheckpointer(
             self.model,
             self.cfg.OUTPUT_DIR,
@@ -141,8 +144,9 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
             frozen_steps=FrozenSteps(self.optimizer),
             drsl_run=self,
             **scaler,
+            **({KEY: memories} if memories.size else {}),
         )
-        hooks: list[Any] = super().build_hooks()
+        hooks: list[Any] = super().build_hooks() + temperature_hooks(self.cfg, self.checkpointer.model)
         for hook in hooks:
             if isinstance(hook, fastreid.engine.hooks.EvalHook):
                 hook._func = self._recorded(hook._func)

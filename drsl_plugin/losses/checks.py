@@ -106,3 +106,8 @@ def _check_pair(name: str, embeddings: Tensor, labels_name: str, labels: Tensor)
 def is_number(value: object) -> bool:
     """Tell whether a setting is an int or a float, and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole_number(value: object) -> bool:
+    """Tell whether a setting is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)

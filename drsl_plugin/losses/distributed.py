@@ -25,8 +25,11 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     with gradient, so after ``DistributedDataParallel`` has averaged, the gradient is that of one process with the whole
     batch, for a network whose normalisation does not see the batch.
 
+    Where ``criterion`` has a memory, its embeddings are references in every process, and behind the loss each process
+    stores the embeddings of all, in the order of the processes: the memories stay equal, bit for bit.
+
     Args:
-        criterion: the settings.
+        criterion: the settings, and the memory; equal in every process.
         embeddings: ``(N, D)``, this process's; every process holds as many.
         labels: ``(N,)`` integers.
 
@@ -36,7 +39,7 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
         process, what ``criterion`` returns.
 
     Raises:
-        ValueError: shapes that do not go together.
+        ValueError: shapes that do not go together, or a memory that is smaller than the batch of all processes.
         TypeError: labels that are not integers.
 
     Example:
@@ -55,13 +58,22 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()  # gradients of several processes are added up: not in half precision
     labels = labels.to(embeddings.device, torch.int64).contiguous()
-    others, their_labels = _other_processes(embeddings, labels)
-    loss, parts = criterion(embeddings, labels, others, their_labels, return_parts=True)
+    memory = criterion.memory if criterion.training else None
+    if memory is not None:
+        memory.check(embeddings, dist.get_world_size())
+    everyone, all_labels = _all_processes(embeddings, labels)
+    references, ref_labels = _others(everyone), _others(all_labels)
+    loss, parts = criterion(embeddings, labels, references, ref_labels, return_parts=True, remember=False)
+    kept = memory.entries() if memory is not None else None
+    if kept is not None:
+        ref_labels = torch.cat([ref_labels, kept[1]])
 
-    queries = _queries_with_a_positive(labels, their_labels).to(loss.dtype)
+    queries = _queries_with_a_positive(labels, ref_labels).to(loss.dtype)
     totals = queries * torch.stack([torch.ones_like(queries), *parts])
     dist.all_reduce(totals)
     all_queries = totals[0].clamp(min=1)
+    if memory is not None and torch.is_grad_enabled():
+        memory.store(everyone.flatten(0, 1), all_labels.flatten())
     share = dist.get_world_size() * queries / all_queries
     return share * loss, DRSLParts(*(totals[1:] / all_queries))
 
@@ -85,16 +97,20 @@ class _GatherWithGradient(torch.autograd.Function):
         return gradient[dist.get_rank()]
 
 
-def _other_processes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Gather the embeddings of the other processes, with gradient, and their labels."""
-    gathered: Tensor = _GatherWithGradient.apply(embeddings.contiguous())
-    gathered_labels = [torch.empty_like(labels) for _ in gathered]
+def _all_processes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Gather the embeddings of all processes with gradient, (W, N, D), and their labels, (W, N)."""
+    gathered_labels = [torch.empty_like(labels) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered_labels, labels)
-    others = [rank for rank in range(len(gathered)) if rank != dist.get_rank()]
-    return gathered[others].flatten(0, 1), torch.cat([gathered_labels[rank] for rank in others])
+    return _GatherWithGradient.apply(embeddings.contiguous()), torch.stack(gathered_labels)
 
 
-def _queries_with_a_positive(labels: Tensor, their_labels: Tensor) -> Tensor:
+def _others(gathered: Tensor) -> Tensor:
+    """Leave this process out, and join the others: (W, N, …) becomes ((W - 1) N, …)."""
+    rank = dist.get_rank()
+    return torch.cat([gathered[:rank], gathered[rank + 1 :]]).flatten(0, 1)
+
+
+def _queries_with_a_positive(labels: Tensor, ref_labels: Tensor) -> Tensor:
     own = (labels.unsqueeze(1) == labels.unsqueeze(0)).sum(dim=1) > 1
-    theirs = (labels.unsqueeze(1) == their_labels.unsqueeze(0)).any(dim=1)
-    return (own | theirs).sum()
+    others = (labels.unsqueeze(1) == ref_labels.unsqueeze(0)).any(dim=1)
+    return (own | others).sum()

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.losses.module import DRSLoss
+from drsl_plugin.losses.memory import EmbeddingMemory
 
 
 class RandomState(NamedTuple):
@@ -50,9 +50,9 @@ def set_random_state(state: RandomState) -> None:
 def kept_buffers(model: nn.Module) -> Iterator[None]:
     """Put a model's buffers back at the end: running statistics, their counts, whatever a forward pass changes.
 
-    A ``DRSLoss`` in the model is left out: its memory may be large, and no forward pass of the network touches it.
+    The memory of a ``DRSLoss`` in the model is left out: it may be large, and no forward pass of the network touches it.
     """
-    owners = [module for module in model.modules() if not isinstance(module, DRSLoss)]
+    owners = [module for module in model.modules() if not isinstance(module, EmbeddingMemory)]
     before = [(module._buffers, dict(module._buffers)) for module in owners if module._buffers]
     values = [[value if value is None else value.clone() for value in own.values()] for _, own in before]
     try:

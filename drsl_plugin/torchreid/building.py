@@ -9,6 +9,7 @@ from torch import nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss
+from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS, check_schedule
 from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine, check_weights
 from drsl_plugin.torchreid.host import torchreid
@@ -75,6 +76,7 @@ def check_training(cfg: Any) -> None:
     _check_batch(cfg)
     if cfg.loss.name == "drsl":
         _check_positives(cfg)
+        _check_memory(cfg)
         _check_fixbase(cfg, "loss.drsl.weight_x", cfg.loss.drsl.weight_x)
     elif cfg.loss.name == "triplet":
         if cfg.loss.triplet.weight_t == cfg.loss.triplet.weight_x == 0:
@@ -88,7 +90,8 @@ def _checked_drsl(cfg: Any) -> dict[str, Any]:
     sub_batch = node.pop("sub_batch")
     try:
         check_weights(**weights)
-        DRSLoss(**node)
+        DRSLoss(**{name: value for name, value in node.items() if name not in SCHEDULE_SETTINGS})
+        check_schedule(**{name: node[name] for name in SCHEDULE_SETTINGS})
     except ValueError as error:
         raise DRSLError(f"loss.drsl.{error}") from error
     _check_sub_batch(sub_batch, 0 if cfg.test.evaluate else cfg.train.batch_size)
@@ -118,6 +121,17 @@ def _check_positives(cfg: Any) -> None:
         raise DRSLError(
             f"sampler.num_instances {cfg.sampler.num_instances}: no image has a positive in its batch, and DRSL ranks "
             "positives; use 4, or any number from 2"
+        )
+
+
+def _check_memory(cfg: Any) -> None:
+    size, batch, made_of = cfg.loss.drsl.memory_size, cfg.train.batch_size, "train.batch_size"
+    if cfg.data.type == "video":
+        batch, made_of = batch * cfg.video.seq_len, "train.batch_size times video.seq_len"
+    if 0 < size < batch:
+        raise DRSLError(
+            f"loss.drsl.memory_size {size}: smaller than a batch, which has {batch} images ({made_of}); {batch} or "
+            "more, or 0 for no memory"
         )
 
 

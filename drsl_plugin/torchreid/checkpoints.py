@@ -18,13 +18,14 @@ from drsl_plugin.run_folder import whole_file
 
 NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"
+MEMORY = "drsl_memory"
 
 
 def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **extra: Any) -> list[Path]:
     """Save each model of an engine as ``SAVE_DIR/NAME/model.pth.tar-EPOCH``, and as ``model-best.pth.tar`` if it is.
 
     Unlike Torchreid's own this keeps plain numbers (a numpy scalar cannot be resumed on torch ≥ 2.6), the random
-    states, needs no scheduler, and replaces a file only by a whole one.
+    states, DRSL's memories, needs no scheduler, and replaces a file only by a whole one.
 
     Args:
         engine: a Torchreid engine.
@@ -37,6 +38,7 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
         The checkpoints written, one a model.
     """
     written = []
+    memories = engine.criteria.memory_state() if hasattr(engine, "criteria") else []
     for name in engine.get_model_names():
         scheduler = engine._scheds[name]
         state = {
@@ -45,6 +47,7 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
             "optimizer": engine._optims[name].state_dict(),
             **({} if scheduler is None else {"scheduler": scheduler.state_dict()}),
             "random_state": random_state(),
+            **({MEMORY: memories} if memories else {}),
             **extra,
         }
         folder = Path(save_dir, name)
@@ -97,6 +100,32 @@ def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict
         scheduler.load_state_dict(checkpoint["scheduler"])
     print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
     return checkpoint
+
+
+def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Any) -> None:
+    """Give an engine the memories of earlier embeddings that a checkpoint holds.
+
+    One without starts them empty, and says so; an engine without a memory leaves the checkpoint's aside.
+
+    Args:
+        path: the checkpoint's place, for messages.
+        checkpoint: what :func:`resume` returns.
+        engine: the engine, of any loss.
+
+    Raises:
+        DRSLError: memories of another size.
+    """
+    memory = getattr(getattr(engine, "criterion", None), "memory", None)
+    kept, wanted = MEMORY in checkpoint, memory is not None
+    if memory is not None and not kept:
+        print(f'"{path}" holds no memory of embeddings: that of loss.drsl.memory_size {memory.size} starts empty')
+    elif kept and not wanted:
+        print(f'"{path}" holds a memory of embeddings, which this run leaves aside: it has none')
+    elif kept:
+        try:
+            engine.criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
+        except ValueError as error:
+            raise DRSLError(f"model.resume {path}: loss.drsl.{error}") from error
 
 
 def load_state(model: Any, state: Mapping[str, Any], where: str) -> None:

@@ -9,9 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.losses import DRSLoss, DRSLParts, TwoStage
+from drsl_plugin.losses import (
+    DRSLoss,
+    DRSLParts,
+    FeatureLosses,
+    TemperatureSchedule,
+    TwoStage,
+    distributed_drsl_loss,
+)
 from drsl_plugin.losses.checks import Distance, Relaxation, Sort, is_number
-from drsl_plugin.losses.distributed import distributed_drsl_loss
+from drsl_plugin.losses.schedules import Schedule, check_schedule
 from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.torchreid.checkpoints import save_engine
 from drsl_plugin.torchreid.host import torchreid
@@ -35,6 +42,10 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         scheduler: steps once an epoch; None keeps the learning rate.
         use_gpu: use CUDA where there is one.
         label_smooth: smooth the labels of the cross-entropy.
+        memory_size: see :class:`~drsl_plugin.DRSLoss`, like the next one; each feature of a model has a memory.
+        memory_warmup: 0 or above.
+        temperature_schedule: ``"constant"``, ``"linear"`` or ``"cosine"``, over the steps that ``run`` announces.
+        temperature_end: the temperature at the last step, above 0 where the schedule is not constant.
         sub_batch: samples (in video tracklets) whose graph is in memory at once, a divisor of the batch; 0 for all. See
             :class:`~drsl_plugin.losses.TwoStage`.
 
@@ -72,11 +83,16 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         scheduler: Any = None,
         use_gpu: bool = True,
         label_smooth: bool = True,
+        memory_size: int = 0,
+        memory_warmup: int = 0,
+        temperature_schedule: Schedule = "constant",
+        temperature_end: float = 0.0,
         sub_batch: int = 0,
     ) -> None:
         """Check the weights and build the two criteria."""
         super().__init__(datamanager, use_gpu)
         check_weights(weight, weight_x)
+        check_schedule(temperature_schedule, temperature_end)
         if not isinstance(sub_batch, int) or sub_batch < 0:
             raise ValueError(f"sub_batch must be an integer, 0 (off) or above, got {sub_batch!r}")
         self.model = model
@@ -85,8 +101,12 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         self.register_model("model", model, optimizer, scheduler)
         self.weight = weight
         self.weight_x = weight_x
+        self.criterion = DRSLoss(
+            distance, temperature, relaxation, sort, sort_weight, memory_size=memory_size, memory_warmup=memory_warmup
+        )
+        self.criteria = FeatureLosses(self.criterion)
+        self.schedule = TemperatureSchedule(temperature, temperature_schedule, temperature_end)
         self.sub_batch = sub_batch
-        self.criterion = DRSLoss(distance, temperature, relaxation, sort, sort_weight)
         self.criterion_x = torchreid.losses.CrossEntropyLoss(
             num_classes=self.datamanager.num_train_pids, use_gpu=self.use_gpu, label_smooth=label_smooth
         )
@@ -99,7 +119,8 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
         Returns:
             The values for the logs: ``loss_drsl``, its parts ``ranking``, ``sorting``, ``ap``, ``above_all``, and
-            ``loss_x`` and ``acc`` of the cross-entropy; a term of weight 0 is left out.
+            ``loss_x`` and ``acc`` of the cross-entropy; a term of weight 0 is left out. With a schedule that is not
+            constant, ``temperature`` too.
 
         Raises:
             DRSLError: a loss is not finite, or the sub-batch does not divide the batch; the step is not taken.
@@ -107,6 +128,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         images, pids = self.parse_data_for_train(data)
         if self.use_gpu:
             images, pids = images.cuda(), pids.cuda()
+        self._follow_schedule()
         two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
         logits, features = _pair(two_stage.outputs if two_stage else self.model(images))
 
@@ -123,6 +145,8 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         # One transfer for all values: each .item() would wait for the device.
         summary = dict(zip(values, torch.stack([v.double() for v in values.values()]).tolist(), strict=True))
         check_finite(self, summary)
+        if self.weight > 0 and not self.schedule.is_constant:
+            summary["temperature"] = self.criterion.temperature
 
         self.optimizer.zero_grad()
         torch.autograd.backward(torch.stack(terms).sum())
@@ -146,10 +170,17 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         except ValueError as error:  # such as batch norm's, which cannot train on a single sample
             raise DRSLError(f"{where}: {error}") from error
 
+    def _follow_schedule(self) -> None:
+        """Give the loss the temperature of this step, by its place in the training and by nothing else."""
+        if not self.schedule.is_constant:
+            # As announced: the identity sampler ends an epoch earlier where it cannot fill a batch.
+            step = self.epoch * self.num_batches + self.batch_idx
+            self.criteria.set_temperature(self.schedule.at(step, self.max_epoch * self.num_batches))
+
     def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
         several = features if isinstance(features, (tuple, list)) else [features]
-        results = [distributed_drsl_loss(self.criterion, each, pids) for each in several]
+        results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in enumerate(several)]
         loss = torch.stack([loss for loss, _ in results]).mean()
         parts = DRSLParts(*(torch.stack(part).mean() for part in zip(*(p for _, p in results), strict=True)))
         return loss, parts

@@ -15,6 +15,7 @@ from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.main_program import as_main_program, plain_config_errors
 from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
+from drsl_plugin.torchreid.checkpoints import resume_memory
 from drsl_plugin.torchreid.checks import check_datasets
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
@@ -158,7 +159,10 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
             engine.facts = run_facts(cfg, argv)
             if cfg.model.resume:
                 path = Path(cfg.model.resume).expanduser()
-                engine.resumed = path, load(path, "model.resume")
+                checkpoint = load(path, "model.resume")
+                engine.resumed = path, checkpoint
+                if not cfg.test.evaluate:
+                    resume_memory(path, checkpoint, engine)
             return engine
 
     return TripletOrDRSL

@@ -152,6 +152,8 @@ def _build_engine(cfg: Any, datamanager: Any) -> Any:
     print(f"Building {cfg.loss.name}-engine for {cfg.data.type}-reid")
     engine = recorded(engine_class(cfg))(datamanager, model, optimizer, scheduler=scheduler, **engine_kwargs(cfg))
     engine.resumed = resumed
+    if resumed and not cfg.test.evaluate:
+        checkpoints.resume_memory(*resumed, engine)
     engine.weights = cfg.model.resume or cfg.model.load_weights
     return engine
 

@@ -1,0 +1,75 @@
+"""The loss of a model that returns several features: a memory for each of them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from drsl_plugin.losses.memory import EmbeddingMemory
+from drsl_plugin.losses.module import DRSLoss
+
+
+class FeatureLosses(nn.ModuleList):
+    """A :class:`DRSLoss` for each feature of a model, alike but for its memory; one for all where there is none.
+
+    Args:
+        criterion: that of the first feature.
+
+    Example:
+        >>> losses = FeatureLosses(DRSLoss(memory_size=8))
+        >>> losses.of(1).memory is losses.of(0).memory
+        False
+        >>> losses = FeatureLosses(DRSLoss())
+        >>> losses.of(1) is losses.of(0)
+        True
+    """
+
+    def __init__(self, criterion: DRSLoss) -> None:
+        """Begin with the first feature's; others are made when they are asked for."""
+        super().__init__([criterion])
+
+    def of(self, feature: int) -> DRSLoss:
+        """Return the loss of a feature.
+
+        Args:
+            feature: its number, from 0; the same in every step.
+        """
+        first = self._all()[0]
+        memory = first.memory
+        if memory is None:
+            return first
+        while len(self) <= feature:
+            empty = EmbeddingMemory(memory.size, memory.warmup)
+            self.append(copy.deepcopy(first, {id(memory): empty}))  # all but what the first one's memory holds
+        return self._all()[feature]
+
+    def set_temperature(self, temperature: float) -> None:
+        """Give all of them a temperature."""
+        for criterion in self._all():
+            criterion.temperature = temperature
+
+    def memory_state(self) -> list[dict[str, Any]]:
+        """Return the states of the memories, one a feature; empty where there is none."""
+        return [criterion.memory.state() for criterion in self._all() if criterion.memory is not None]
+
+    def load_memory_state(self, states: Sequence[dict[str, Any]], device: torch.device | str | None = None) -> None:
+        """Go on from the states of :meth:`memory_state`.
+
+        Args:
+            states: the states; each feature that they have gets its loss.
+            device: where the memories shall be; by default where the states' tensors are.
+
+        Raises:
+            ValueError: no such states, or those of memories of another size.
+        """
+        for feature, state in enumerate(states):
+            memory = self.of(feature).memory
+            if memory is not None:
+                memory.load(state, device)
+
+    def _all(self) -> list[DRSLoss]:
+        return [criterion for criterion in self if isinstance(criterion, DRSLoss)]

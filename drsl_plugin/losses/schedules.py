@@ -1,0 +1,78 @@
+"""The temperature over a training, as a function of the step alone: a resumed run has no other than one in one go."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple, get_args
+
+from drsl_plugin.losses.checks import is_number
+
+Schedule = Literal["constant", "linear", "cosine"]
+SCHEDULE_SETTINGS = ("temperature_schedule", "temperature_end")
+
+
+class TemperatureSchedule(NamedTuple):
+    r"""The temperature of each step, from its own at the first to another at the last.
+
+    .. math::
+
+        \tau(t) = (1 - w)\,\tau_{start} + w\,\tau_{end}, \qquad
+        w = p \;\text{(linear)}, \quad w = \frac{1 - \cos \pi p}{2} \;\text{(cosine)}, \qquad p = \frac{t}{T - 1}
+
+    for the steps t = 0, …, T - 1.
+
+    Args:
+        temperature: at the first step, above 0.
+        temperature_schedule: ``"constant"``, ``"linear"`` or ``"cosine"``.
+        temperature_end: at the last step, above 0; 0 where the schedule is constant.
+
+    Example:
+        >>> schedule = TemperatureSchedule(0.1, "linear", 0.02)
+        >>> [round(schedule.at(step, steps=5), 3) for step in range(5)]
+        [0.1, 0.08, 0.06, 0.04, 0.02]
+    """
+
+    temperature: float
+    temperature_schedule: Schedule = "constant"
+    temperature_end: float = 0.0
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every step has the same."""
+        return self.temperature_schedule == "constant"
+
+    def at(self, step: int, steps: int) -> float:
+        """Return the temperature of a step.
+
+        Args:
+            step: from 0; behind the last one it stays at its end.
+            steps: how many the training has.
+        """
+        if self.is_constant:
+            return self.temperature
+        progress = min(1.0, step / (steps - 1)) if steps > 1 else 0.0
+        weight = progress if self.temperature_schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
+        return (1 - weight) * self.temperature + weight * self.temperature_end
+
+
+def check_schedule(temperature_schedule: str, temperature_end: float) -> None:
+    """Check the settings of a schedule; the temperature itself is the loss's.
+
+    Raises:
+        ValueError: an unknown schedule, an end outside its range, or one that would have no effect.
+    """
+    if temperature_schedule not in get_args(Schedule):
+        allowed = ", ".join(map(repr, get_args(Schedule)))
+        raise ValueError(f"temperature_schedule must be one of {allowed}, got {temperature_schedule!r}")
+    if not is_number(temperature_end) or not 0 <= temperature_end < math.inf:
+        raise ValueError(f"temperature_end must be a finite number above 0, got {temperature_end!r}")
+    if temperature_schedule == "constant" and temperature_end > 0:
+        raise ValueError(
+            f"temperature_end must be left at 0 where the schedule is constant, got {temperature_end!r}; for one that "
+            "ends there: linear or cosine"
+        )
+    if temperature_schedule != "constant" and temperature_end == 0:
+        raise ValueError(
+            f"temperature_end must be a finite number above 0 where the schedule is {temperature_schedule}, got "
+            f"{temperature_end!r}"
+        )
