@@ -50,7 +50,8 @@ def set_random_state(state: RandomState) -> None:
 def kept_buffers(model: nn.Module) -> Iterator[None]:
     """Put a model's buffers back at the end: running statistics, their counts, whatever a forward pass changes.
 
-    The memory of a ``DRSLoss`` in the model is left out: it may be large, and no forward pass of the network touches it.
+    The memory of a ``DRSLoss`` in the model is left out: it may be large, and no forward pass of the network
+    touches it.
     """
     owners = [module for module in model.modules() if not isinstance(module, EmbeddingMemory)]
     before = [(module._buffers, dict(module._buffers)) for module in owners if module._buffers]
