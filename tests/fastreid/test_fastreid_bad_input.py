@@ -138,6 +138,28 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"MODEL.LOSSES.DRSL.SCALE": -1}, ("MODEL.LOSSES.DRSL.SCALE -1.0: must be a finite number, 0 or above",)),
     ({"MODEL.LOSSES.DRSL.SCALE": "1e400"}, ("MODEL.LOSSES.DRSL.SCALE inf: must be a finite number",)),
     ({"MODEL.LOSSES.DRSL.SORT_WEIGHT": -1}, ("MODEL.LOSSES.DRSL.SORT_WEIGHT", "0 or above, got -1.0")),
+    (
+        {"MODEL.LOSSES.DRSL.MEMORY_SIZE": 7},
+        (
+            "MODEL.LOSSES.DRSL.MEMORY_SIZE 7: smaller than a batch of all processes",
+            "SOLVER.IMS_PER_BATCH 8",
+            "8 or more",
+        ),
+    ),
+    (
+        {"MODEL.LOSSES.DRSL.MEMORY_SIZE": -1},
+        ("MODEL.LOSSES.DRSL.MEMORY_SIZE must be a whole number, 0 or above, got -1",),
+    ),
+    ({"MODEL.LOSSES.DRSL.MEMORY_WARMUP": -1}, ("MODEL.LOSSES.DRSL.MEMORY_WARMUP must be a whole number, 0 or above",)),
+    ({"MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "step"}, ("MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE must be one of",)),
+    (
+        {"MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "cosine"},
+        ("MODEL.LOSSES.DRSL.TEMPERATURE_END must be a finite number above 0 where the schedule is cosine, got 0.0",),
+    ),
+    (
+        {"MODEL.LOSSES.DRSL.TEMPERATURE_END": 0.1},
+        ("MODEL.LOSSES.DRSL.TEMPERATURE_END must be left at 0 where the schedule is constant, got 0.1",),
+    ),
     ({"MODEL.LOSSES.DRSL.DISTANCE": "cos"}, ("MODEL.LOSSES.DRSL.DISTANCE", "'cosine', 'euclidean', got 'cos'")),
     ({"MODEL.LOSSES.DRSL.RELAXATION": "tanh"}, ("MODEL.LOSSES.DRSL.RELAXATION", "got 'tanh'")),
     ({"MODEL.LOSSES.DRSL.SORT": "rank"}, ("MODEL.LOSSES.DRSL.SORT", "got 'rank'")),

@@ -74,9 +74,17 @@ EXACT = {
         "MODEL.LOSSES.DRSL.SORT": "order",
         "MODEL.LOSSES.DRSL.TEMPERATURE": 0.5,
     },
+    "drsl with a memory": {
+        **EXACT_ALL,
+        "MODEL.LOSSES.DRSL.MEMORY_SIZE": 40,
+        "MODEL.LOSSES.DRSL.MEMORY_WARMUP": 1,
+    },
 }
 IN_PIECES = {"MODEL.LOSSES.DRSL.SUB_BATCH": 4}
 USUAL = {
+    "MODEL.LOSSES.DRSL.MEMORY_SIZE": 20,
+    "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "linear",
+    "MODEL.LOSSES.DRSL.TEMPERATURE_END": 0.02,
     "SOLVER.MAX_EPOCH": 3,
     "INPUT.FLIP.ENABLED": True,
     "INPUT.REA.ENABLED": True,
@@ -121,6 +129,7 @@ def do(work: Work) -> None:
         notes.setdefault("gradients", {name: tensor.grad.clone() for name, tensor in trainable(model)})
         notes.setdefault("first step", parameters(model))
         notes["parameters"] = parameters(model)
+        notes["memories"] = model.drsl.memory_state()
         if self.iter + 1 == work.stop_behind:
             raise KeyboardInterrupt
 
@@ -224,6 +233,16 @@ def test_all_processes_end_with_equal_parameters(name: str, two: Path) -> None:
     for path in saved:
         weights = torch.load(path, weights_only=False)["model"]
         assert all(torch.equal(tensor, weights[key]) for key, tensor in first["parameters"].items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["whole", "resumed", "drsl with a memory"])
+def test_all_processes_end_with_equal_memories(name: str, two: Path) -> None:
+    (first,), (second,) = (notes["memories"] for notes in left_by(two / "notes" / name))
+    for key in ("embeddings", "labels"):
+        assert torch.equal(first.pop(key), second.pop(key))
+    assert first == second
+    assert first["filled"] == first["size"]
 
 
 @pytest.mark.slow

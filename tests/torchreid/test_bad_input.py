@@ -105,6 +105,16 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"test.ranks": "[]"}, ("test.ranks takes a value of type list", "got '[]'")),
     ({"loss.drsl.temperature": 0}, ("loss.drsl.temperature must be a finite number above 0, got 0.0",)),
     ({"loss.drsl.temperature": -0.1}, ("loss.drsl.temperature must be a finite number above 0, got -0.1",)),
+    ({"loss.drsl.memory_size": 7}, ("loss.drsl.memory_size 7: smaller than a batch, which has 8 images", "8 or more")),
+    ({"loss.drsl.memory_size": 0.5}, ("loss.drsl.memory_size takes a value of type int, like 0", "got '0.5'")),
+    (
+        {"loss.drsl.temperature_schedule": "step"},
+        ("loss.drsl.temperature_schedule must be one of 'constant', 'linear'",),
+    ),
+    (
+        {"loss.drsl.temperature_schedule": "linear"},
+        ("loss.drsl.temperature_end must be a finite number above 0 where the schedule is linear, got 0.0",),
+    ),
     ({"loss.drsl.distance": "cos"}, ("loss.drsl.distance must be one of 'cosine', 'euclidean', got 'cos'",)),
     ({"loss.drsl.weight": -1}, ("loss.drsl.weight must be a finite number, 0 or above, got -1.0",)),
     ({"loss.drsl.weight": 0, "loss.drsl.weight_x": 0}, ("loss.drsl.weight and weight_x are both 0",)),

@@ -132,6 +132,10 @@ def test_add_drsl_config_adds_one_node() -> None:
         "relaxation": "sigmoid",
         "sort": "angle",
         "sort_weight": 1.0,
+        "memory_size": 0,
+        "memory_warmup": 0,
+        "temperature_schedule": "constant",
+        "temperature_end": 0.0,
         "sub_batch": 0,
     }
     cfg.loss.pop("drsl")
