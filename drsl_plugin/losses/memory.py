@@ -28,9 +28,8 @@ def write_ring(ring: Tensor, rows: Tensor, position: int) -> None:
         tensor([7, 0, 5, 6])
     """
     before_the_end = min(len(rows), len(ring) - position)
-    with torch.no_grad():
-        ring[position : position + before_the_end].copy_(rows[:before_the_end])
-        ring[: len(rows) - before_the_end].copy_(rows[before_the_end:])
+    ring[position : position + before_the_end].copy_(rows[:before_the_end])
+    ring[: len(rows) - before_the_end].copy_(rows[before_the_end:])
 
 
 class EmbeddingMemory(nn.Module):
@@ -38,7 +37,8 @@ class EmbeddingMemory(nn.Module):
 
     The oldest go first. Its tensors are buffers that follow ``.to(device)`` and are in no ``state_dict``, so that a
     model which holds one has the weights of one which does not; :meth:`state` and :meth:`load` are for checkpoints.
-    What it counts are Python integers: nothing waits for the device.
+    What it counts are Python integers: nothing waits for the device, and ``torch.compile`` would compile every step
+    anew. Compile the network, and not a loss with a memory.
 
     Args:
         size: how many embeddings it holds, at least the largest batch (of all processes).
