@@ -25,7 +25,7 @@ class Memories:
 
     def __init__(self, model: torch.nn.Module) -> None:
         """Find the losses; none where the model has no DRSL."""
-        losses = getattr(model, "drsl", None)
+        losses = getattr(model, "drsl_features", None)
         self._losses = losses if isinstance(losses, FeatureLosses) else None
         self._model = model
 

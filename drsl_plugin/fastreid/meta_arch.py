@@ -33,7 +33,8 @@ class DRSLMixin(nn.Module):
         super().__init__(**kwargs)
         settings = {name: value for name, value in (drsl or {}).items() if name not in SCHEDULE_SETTINGS}
         self.drsl_scale = settings.pop("scale", 1.0)
-        self.drsl = FeatureLosses(DRSLoss(**settings)) if drsl is not None else None
+        self.drsl = DRSLoss(**settings) if drsl is not None else None
+        self.drsl_features = None if self.drsl is None else FeatureLosses(self.drsl)
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
@@ -42,11 +43,11 @@ class DRSLMixin(nn.Module):
 
     def _drsl_losses(self, features: dict[str, Tensor], labels: Tensor, weight: float) -> dict[str, Tensor]:
         """Return the loss of each feature by its name, and put the parts, averaged over the features, into the logs."""
-        if self.drsl is None:
+        if self.drsl_features is None:
             return {}
         losses, parts = {}, []
         for number, (name, feature) in enumerate(features.items()):
-            loss, of_feature = distributed_drsl_loss(self.drsl.of(number), feature, labels)
+            loss, of_feature = distributed_drsl_loss(self.drsl_features.of(number), feature, labels)
             losses[name] = loss * (self.drsl_scale * weight)
             parts.append(torch.stack(of_feature))
         values = torch.stack(parts).mean(dim=0).tolist()

@@ -39,7 +39,7 @@ def temperature_hooks(cfg: Any, model: Any) -> list[TemperatureHook]:
         cfg: the configuration.
         model: the model, without its wrapper.
     """
-    settings, losses = drsl_settings(cfg), getattr(model, "drsl", None)
+    settings, losses = drsl_settings(cfg), getattr(model, "drsl_features", None)
     if settings is None or not isinstance(losses, FeatureLosses):
         return []
     schedule = TemperatureSchedule(**{name: settings[name] for name in TemperatureSchedule._fields})

@@ -178,7 +178,7 @@ def test_weights_load_both_ways_when_the_ring_is_filled() -> None:
     step(ours, 0)
     stock.load_state_dict(ours.state_dict(), strict=True)
     ours.load_state_dict(stock.state_dict(), strict=True)
-    assert ours.drsl.of(0).memory.filled == len(LABELS)
+    assert ours.drsl_features.of(0).memory.filled == len(LABELS)
 
 
 # They reach the loss
@@ -195,7 +195,7 @@ def test_each_feature_has_a_memory_of_its_own() -> None:
             refs = (torch.cat(earlier), LABELS.repeat(number)) if earlier else ()
             torch.testing.assert_close(losses[name].detach(), drsl_loss(features, LABELS, *refs), rtol=1e-6, atol=0)
     handle.remove()
-    assert [state["embeddings"].shape for state in model.drsl.memory_state()] == [(24, 128), (24, 50)]
+    assert [state["embeddings"].shape for state in model.drsl_features.memory_state()] == [(24, 128), (24, 50)]
 
 
 def test_an_evaluation_leaves_the_memory_alone() -> None:
@@ -203,8 +203,8 @@ def test_an_evaluation_leaves_the_memory_alone() -> None:
     step(model, 0)
     with torch.no_grad():
         model.eval()({"images": torch.rand(4, 3, 64, 32), "targets": LABELS[:4]})
-    assert not model.drsl.of(0).training
-    assert model.drsl.of(0).memory.batches == 1
+    assert not model.drsl_features.of(0).training
+    assert model.drsl_features.of(0).memory.batches == 1
 
 
 def test_half_precision_is_stored_in_float32() -> None:
@@ -213,7 +213,7 @@ def test_half_precision_is_stored_in_float32() -> None:
         losses = step(model, 0)
         step(model, 1)
     assert losses["loss_drsl"].dtype == torch.float32
-    embeddings, labels = model.drsl.of(0).memory.entries()
+    embeddings, labels = model.drsl_features.of(0).memory.entries()
     assert embeddings.dtype == torch.float32
     assert labels.tolist() == [*LABELS.tolist(), *LABELS.tolist()]
 

@@ -129,7 +129,7 @@ def do(work: Work) -> None:
         notes.setdefault("gradients", {name: tensor.grad.clone() for name, tensor in trainable(model)})
         notes.setdefault("first step", parameters(model))
         notes["parameters"] = parameters(model)
-        notes["memories"] = model.drsl.memory_state()
+        notes["memories"] = model.drsl_features.memory_state()
         if self.iter + 1 == work.stop_behind:
             raise KeyboardInterrupt
 
