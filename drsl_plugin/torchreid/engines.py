@@ -128,7 +128,6 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         images, pids = self.parse_data_for_train(data)
         if self.use_gpu:
             images, pids = images.cuda(), pids.cuda()
-        self._follow_schedule()
         two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
         logits, features = _pair(two_stage.outputs if two_stage else self.model(images))
 
@@ -179,6 +178,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
     def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
+        self._follow_schedule()
         several = features if isinstance(features, (tuple, list)) else [features]
         results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in enumerate(several)]
         loss = torch.stack([loss for loss, _ in results]).mean()
