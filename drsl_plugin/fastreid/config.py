@@ -27,13 +27,13 @@ def add_drsl_config(cfg: Any) -> None:
     node.SCALE = 1.0  # weight of DRSL, 0 or above
     node.DISTANCE = "cosine"  # score that ranks: cosine or euclidean
     node.TEMPERATURE = 0.05  # width of the relaxed step, above 0
+    node.TEMPERATURE_SCHEDULE = "constant"  # from TEMPERATURE to TEMPERATURE_END: constant, linear or cosine
+    node.TEMPERATURE_END = 0.0  # temperature at the last step, above 0; 0 where the schedule is constant
     node.RELAXATION = "sigmoid"  # relaxed step: sigmoid or linear
     node.SORT = "angle"  # sorting term: angle, order or none
     node.SORT_WEIGHT = 1.0  # weight of the sorting term, 0 or above
     node.MEMORY_SIZE = 0  # embeddings of earlier batches that are references too, at least a batch; 0: none
     node.MEMORY_WARMUP = 0  # batches that are stored before the memory takes part, 0 or above
-    node.TEMPERATURE_SCHEDULE = "constant"  # from TEMPERATURE to TEMPERATURE_END: constant, linear or cosine
-    node.TEMPERATURE_END = 0.0  # temperature at the last step, above 0; 0 where the schedule is constant
     node.SUB_BATCH = 0  # images in a process's memory at once, a divisor of its batch; 0: all
     if "DRSL" not in cfg.MODEL.LOSSES:
         cfg.MODEL.LOSSES.DRSL = node

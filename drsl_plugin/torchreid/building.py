@@ -11,6 +11,7 @@ from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss
 from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS, check_schedule
 from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine, check_weights
 from drsl_plugin.torchreid.host import torchreid
 
@@ -108,6 +109,17 @@ def _check_batch(cfg: Any) -> None:
         )
 
 
+def _check_memory(cfg: Any) -> None:
+    size, batch, made_of = cfg.loss.drsl.memory_size, cfg.train.batch_size, "train.batch_size"
+    if cfg.data.type == "video":
+        batch, made_of = batch * cfg.video.seq_len, "train.batch_size times video.seq_len"
+    if 0 < size < batch:
+        raise DRSLError(
+            f"loss.drsl.memory_size {size}: smaller than a batch, which has {batch} images ({made_of}); {batch} or "
+            "more, or 0 for no memory"
+        )
+
+
 def _check_positives(cfg: Any) -> None:
     # In video the frames of a tracklet are positives of one another, whatever the sampler.
     if cfg.loss.drsl.weight == 0 or (cfg.data.type == "video" and cfg.video.seq_len > 1):
@@ -124,19 +136,11 @@ def _check_positives(cfg: Any) -> None:
         )
 
 
-def _check_memory(cfg: Any) -> None:
-    size, batch, made_of = cfg.loss.drsl.memory_size, cfg.train.batch_size, "train.batch_size"
-    if cfg.data.type == "video":
-        batch, made_of = batch * cfg.video.seq_len, "train.batch_size times video.seq_len"
-    if 0 < size < batch:
-        raise DRSLError(
-            f"loss.drsl.memory_size {size}: smaller than a batch, which has {batch} images ({made_of}); {batch} or "
-            "more, or 0 for no memory"
-        )
-
-
 def _check_sub_batch(sub_batch: int, batch: int) -> None:
-    problem = sub_batch_problem(sub_batch, batch, f"train.batch_size {batch}")
+    of, several = f"train.batch_size {batch}", processes.count()
+    if several > 1:
+        of = f"the {batch // several} samples of each of {several} processes ({of})"
+    problem = sub_batch_problem(sub_batch, batch // several, of)
     if problem:
         raise DRSLError(f"loss.drsl.sub_batch {sub_batch}: {problem}")
 

@@ -107,13 +107,13 @@ def add_drsl_config(cfg: CfgNode) -> None:
     cfg.loss.drsl.weight_x = 1.0  # weight of the cross-entropy, 0 or above
     cfg.loss.drsl.distance = "cosine"  # score that ranks: cosine or euclidean
     cfg.loss.drsl.temperature = 0.05  # width of the relaxed step, above 0
+    cfg.loss.drsl.temperature_schedule = "constant"  # from temperature to temperature_end: constant, linear or cosine
+    cfg.loss.drsl.temperature_end = 0.0  # temperature at the last step, above 0; 0 where the schedule is constant
     cfg.loss.drsl.relaxation = "sigmoid"  # relaxed step: sigmoid or linear
     cfg.loss.drsl.sort = "angle"  # sorting term: angle, order or none
     cfg.loss.drsl.sort_weight = 1.0  # weight of the sorting term, 0 or above
     cfg.loss.drsl.memory_size = 0  # embeddings of earlier batches that are references too, at least a batch; 0: none
     cfg.loss.drsl.memory_warmup = 0  # batches that are stored before the memory takes part, 0 or above
-    cfg.loss.drsl.temperature_schedule = "constant"  # from temperature to temperature_end: constant, linear or cosine
-    cfg.loss.drsl.temperature_end = 0.0  # temperature at the last step, above 0; 0 where the schedule is constant
     cfg.loss.drsl.sub_batch = 0  # samples (video: tracklets) in memory at once, a divisor of the batch; 0: all
 
 
