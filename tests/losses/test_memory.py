@@ -70,7 +70,9 @@ def test_a_saved_ring_is_no_larger_than_what_is_in_it() -> None:
     memory = EmbeddingMemory(10**6)
     memory.store(torch.eye(3), torch.arange(3))
     state = memory.state()
-    assert state["embeddings"].untyped_storage().nbytes() == 3 * 3 * 4
+    file = io.BytesIO()
+    torch.save(state, file)
+    assert len(file.getvalue()) < 10_000
     memory.store(torch.ones(2, 3), torch.arange(2))
     assert torch.equal(state["embeddings"], torch.eye(3)), "a state is a copy"
 
