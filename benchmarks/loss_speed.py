@@ -4,7 +4,7 @@ All take turns in one process on the same embeddings. For each size (identities 
 time with its quartiles, the median of the ratios to the plain similarity product of the same turn (normalise,
 X @ X.T, backward), the peak of memory beyond the embeddings, and what is kept from forward to backward.
 
-    pip install "drsl-plugin[torchreid,benchmarks]"
+    pip install "drsl-plugin[benchmarks]"
     python benchmarks/loss_speed.py [--device cpu] [--turns 15] [--threads 1] [--sizes 16x4x512 32x8x512 64x16x2048]
 """
 

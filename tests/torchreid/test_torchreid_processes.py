@@ -70,6 +70,13 @@ EXACT = {
         "train.fixbase_epoch": 1,
         "train.staged_lr": True,
     },
+    "drsl with a memory": {
+        **EXACT_ALL,
+        "loss.drsl.memory_size": 40,
+        "loss.drsl.temperature_schedule": "linear",
+        "loss.drsl.temperature_end": 0.02,
+    },
+    "drsl in sub-batches": {**EXACT_ALL, "loss.drsl.sub_batch": 4},
     "softmax": {**EXACT_ALL, "loss.name": "softmax", "sampler.train_sampler": "RandomSampler"},
 }
 USUAL = {
