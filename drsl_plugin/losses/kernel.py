@@ -5,6 +5,7 @@ Needs Triton, so it is imported only where it runs.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -44,33 +45,36 @@ def kernel_rows(
         settings: of the loss.
         exact: compute ap and above_all too.
     """
+    scores, cosines = scores.contiguous(), None if cosines is None else cosines.contiguous()
     gradient = torch.empty_like(scores)
     of_cosines = torch.zeros_like(cosines) if cosines is not None and settings.sort == "angle" else None
     parts = scores.new_empty(len(scores), 4)
-    _rows[(len(scores),)](
-        scores,
-        scores if cosines is None else cosines,
-        gradient,
-        gradient if of_cosines is None else of_cosines,
-        parts,
-        identities.order,
-        identities.ref_labels,
-        identities.labels[rows],
-        identities.start[rows],
-        identities.place[rows],
-        identities.counts[rows],
-        weights[rows],
-        scores.shape[1],
-        *_halves(settings.temperature),
-        *_halves(settings.sort_weight),
-        _reach(scores, settings),
-        SIGMOID=settings.relaxation == "sigmoid",
-        SORT=settings.sort,
-        SEPARATE=cosines is not None,
-        EXACT=exact,
-        POSITIVES=POSITIVES,
-        REFERENCES=REFERENCES,
-    )
+    # Triton launches on the current device, whatever the tensors are on.
+    with torch.cuda.device(scores.device) if scores.is_cuda else contextlib.nullcontext():
+        _rows[(len(scores),)](
+            scores,
+            scores if cosines is None else cosines,
+            gradient,
+            gradient if of_cosines is None else of_cosines,
+            parts,
+            identities.order,
+            identities.ref_labels,
+            identities.labels[rows],
+            identities.start[rows],
+            identities.place[rows],
+            identities.counts[rows],
+            weights[rows],
+            scores.shape[1],
+            *_halves(settings.temperature),
+            *_halves(settings.sort_weight),
+            _reach(scores, settings),
+            SIGMOID=settings.relaxation == "sigmoid",
+            SORT=settings.sort,
+            SEPARATE=cosines is not None,
+            EXACT=exact,
+            POSITIVES=POSITIVES,
+            REFERENCES=REFERENCES,
+        )
     return RowGradients(parts, gradient, of_cosines)
 
 
