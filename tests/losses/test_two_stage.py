@@ -274,13 +274,14 @@ def test_an_output_that_is_not_used_is_not_kept_either() -> None:
 
 def test_the_memory_of_a_loss_in_the_model_is_left_alone() -> None:
     """As FastReID's architectures hold their losses; it may be large, and a pass does not change it."""
-    model = nn.Sequential(nn.BatchNorm1d(3), DRSLoss())
-    model[1].register_buffer("entries", torch.zeros(4))
+    model = nn.Sequential(nn.BatchNorm1d(3), DRSLoss(memory_size=4))
+    memory = model[1].memory
+    memory.store(torch.zeros(4, 3), torch.arange(4))
     with kept_buffers(model):
         model[0].running_mean += 1
-        model[1].entries += 1
+        memory.embeddings += 1
     assert model[0].running_mean.tolist() == [0, 0, 0]
-    assert model[1].entries.tolist() == [1, 1, 1, 1]
+    assert (memory.embeddings == 1).all()
 
 
 def test_random_states_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
