@@ -20,7 +20,7 @@ from drsl_plugin.losses.checks import (
 from drsl_plugin.losses.fused import fused_drsl, kernels_run_on
 from drsl_plugin.losses.unfused import unfused_drsl
 
-SMALL = 4096
+SMALL = 1024
 """Scores up to which the unfused path is taken on the CPU: it is as fast there, and can be differentiated twice."""
 
 
@@ -150,7 +150,7 @@ def drsl_loss(
         backend: how it is computed; the results differ by rounding alone. ``"unfused"``: on tensors of N·K·(N + M)
             numbers, K the largest number of positives, and differentiable twice; ``"chunked"``: the gradient in the
             forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel on CUDA that never waits for the
-            device; ``"auto"``: the kernel where it runs, else the unfused path up to 4,096 scores N·(N + M) and the
+            device; ``"auto"``: the kernel where it runs, else the unfused path up to 1,024 scores N·(N + M) and the
             chunked one above.
         chunk_budget: bytes for the rows of scores that a fused path works on at a time, at least one query's; None
             chooses. Results do not depend on it.
