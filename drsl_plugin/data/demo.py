@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from drsl_plugin.data.folders import new_folder
+from drsl_plugin.data.folders import link_beside, links_to, new_folder
 from drsl_plugin.data.layout import entries
 from drsl_plugin.data.settings import DemoSettings
 from drsl_plugin.errors import DRSLError
@@ -62,7 +62,7 @@ def render_demo(
     root = Path(root)
     folder, link = root / _TORCHREID_FOLDER, root / _MARKET
     target = Path(_TORCHREID_FOLDER) / _MARKET
-    if os.path.lexists(link) and not _links_to(link, target):
+    if os.path.lexists(link) and not links_to(link, target):
         raise DRSLError(f"{link} exists and is not a link to {target}; give another folder or move it away")
     if os.path.lexists(folder):
         _check_same(folder, settings)
@@ -72,7 +72,7 @@ def render_demo(
                 _render(scratch, settings, progress)
         except OSError as error:
             raise DRSLError(f"cannot render into {root}: {error}") from error
-    _link(link, target)
+    link_beside(link, target)
     return root
 
 
@@ -100,25 +100,3 @@ def _check_same(folder: Path, settings: DemoSettings) -> None:
             f"{folder} is a demo set with other settings: {found}, not {settings.record()}; "
             "give another folder or delete it"
         )
-
-
-def _links_to(link: Path, target: Path) -> bool:
-    return link.is_symlink() and Path(os.readlink(link)) == target
-
-
-def _link(link: Path, target: Path) -> None:
-    """Link FastReID's folder, or say in a README how to do without where the file system has no links."""
-    if _links_to(link, target):
-        return
-    try:
-        link.symlink_to(target, target_is_directory=True)
-    except (OSError, NotImplementedError) as error:
-        readme = link.parent / "README.txt"
-        text = (
-            f"{link.name} could not be linked to {target.as_posix()} here ({error}).\n"
-            f"For FastReID, set FASTREID_DATASETS to {link.parent / target.parent}.\n"
-        )
-        # Appended, and once: the file may be somebody else's.
-        if not readme.exists() or text not in readme.read_text(encoding="utf-8"):
-            with readme.open("a", encoding="utf-8") as stream:
-                stream.write(text)
