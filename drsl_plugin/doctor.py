@@ -220,6 +220,22 @@ def train_fastreid(own: list[Found], below_root: list[Found], cuda: bool) -> str
     return f"{where}drsl fastreid --config-file {found.data_set.presets[1]}{'' if cuda else ' MODEL.DEVICE cpu'}"
 
 
+def training(title: str, root: str) -> dict[str, str]:
+    """Put together each toolbox's training command on a data set that lies below a root for both.
+
+    Args:
+        title: the data set's.
+        root: the folder that serves both.
+    """
+    below, beside = (
+        [found for found in look_for_data(root, below=flag) if found.data_set.title == title] for flag in (True, False)
+    )
+    return {
+        "Torchreid": train_torchreid(below, root),
+        "FastReID": train_fastreid([], beside, torch.cuda.is_available()),
+    }
+
+
 def look_for_data(root: str, *, below: bool) -> list[Found]:
     """Look for the data sets below a root.
 

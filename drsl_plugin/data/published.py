@@ -1,0 +1,161 @@
+"""The published data sets: who offers them and how, how they lie on disk, and how to tell that one is whole.
+
+A link stands here where the owners or the toolboxes state it, a checksum where somebody publishes it:
+
+- Market-1501. The owners' page is ``zheng-lab.cecs.anu.edu.au/Project/project_reid.html`` (formerly at
+  ``www.liangzheng.org``, where Torchreid's class still points). The file on Google Drive is the one that FastReID's
+  ``datasets/README.md`` and open-reid's ``reid/datasets/market1501.py`` name; the MD5 is open-reid's. Numbers of
+  images: the ``readme.txt`` in the archive.
+- MSMT17. Both toolboxes' classes name ``www.pkuvmc.com/publications/msmt17.html``; its owners send a link to those who
+  ask. Numbers of images: Torchreid's and FastReID's classes.
+- CUHK03. Both toolboxes' classes name ``www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html``, with a form. The split
+  into 767 and 700 identities is that of Zhong et al., CVPR 2017, in their repository ``zhunzhong07/person-re-ranking``,
+  to which Torchreid's documentation sends its users. Nobody publishes checksums of its two files: theirs are those of
+  the files in the commit of the repository that the link names.
+- DukeMTMC-reID was withdrawn by its owners in 2019.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from drsl_plugin.data.whole import check_cuhk03, check_market1501, check_msmt17
+from drsl_plugin.errors import DRSLError, nearest
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file that its owners offer.
+
+    Attributes:
+        url: of the file.
+        name: of the file on disk.
+        digest: ``"md5:…"`` or ``"sha256:…"``.
+        room: bytes on disk, of the file and of what it unpacks to, below which a download is not begun.
+    """
+
+    url: str
+    name: str
+    digest: str
+    room: int
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A published data set.
+
+    Attributes:
+        name: what ``drsl download`` calls it.
+        title: what papers call it.
+        folder: where it lies below Torchreid's root.
+        layouts: the folders it comes as, and what each of them has to hold.
+        linked: whether FastReID looks for that folder in its root itself.
+        check: returns what is amiss with an unpacked folder, or an empty string.
+        source: where it is offered; None where it has to be asked for.
+        asking: how it is asked for.
+        beside: files that have to stand beside it in ``folder``.
+        note: what to know when training on it.
+    """
+
+    name: str
+    title: str
+    folder: str
+    layouts: dict[str, tuple[str, ...]]
+    linked: bool
+    check: Callable[[Path], str]
+    source: Source | None = None
+    asking: str = ""
+    beside: tuple[Source, ...] = ()
+    note: str = ""
+
+
+_PROTOCOL = (
+    "https://raw.githubusercontent.com/zhunzhong07/person-re-ranking/278f2c704e7f033b767f4158dff4febc03a0b78a/"
+    "evaluation/data/CUHK03/"
+)
+_DETECTED, _LABELED = "cuhk03_new_protocol_config_detected.mat", "cuhk03_new_protocol_config_labeled.mat"
+_LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+
+PUBLISHED = {
+    "market1501": PublishedSet(
+        name="market1501",
+        title="Market-1501",
+        folder="market1501",
+        layouts={"Market-1501-v15.09.15": ("bounding_box_train", "query", "bounding_box_test")},
+        linked=True,
+        check=check_market1501,
+        source=Source(
+            url="https://drive.google.com/uc?id=0B8-rUzbwVRk0c054eEozWG9COHM",
+            name="Market-1501-v15.09.15.zip",
+            digest="md5:65005ab7d12ec1c44de4eeafe813e68a",
+            room=500_000_000,  # ours, generous: what the server and the archive declare is checked as well
+        ),
+    ),
+    "msmt17": PublishedSet(
+        name="msmt17",
+        title="MSMT17",
+        folder="msmt17",
+        layouts={
+            "MSMT17_V1": ("train", "test", *_LISTS),
+            "MSMT17_V2": ("mask_train_v2", "mask_test_v2", *_LISTS),
+        },
+        linked=True,
+        check=check_msmt17,
+        asking="Its owners send a link to those who ask for it: http://www.pkuvmc.com/publications/msmt17.html. Where "
+        "that page is down, write to the authors of the paper, https://arxiv.org/abs/1711.08565.",
+    ),
+    "cuhk03": PublishedSet(
+        name="cuhk03",
+        title="CUHK03",
+        folder="cuhk03",
+        layouts={"cuhk03_release": ("cuhk-03.mat",)},
+        linked=False,
+        check=check_cuhk03,
+        asking="Its owners give a link to those who fill in their form: "
+        "http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html; the archive is cuhk03_release.zip.",
+        beside=(
+            Source(
+                url=_PROTOCOL + _DETECTED,
+                name=_DETECTED,
+                digest="sha256:ef438e7775fce6d08ef6dff84d2235bd4bed63850dbbf7025f3251e45c7fa721",
+                room=76_211,
+            ),
+            Source(
+                url=_PROTOCOL + _LABELED,
+                name=_LABELED,
+                digest="sha256:15627d0913d59ac61220cf311dbca8b936499265da86c0c036d3b8162a180b9c",
+                room=76_221,
+            ),
+        ),
+        note="Boxes: Torchreid takes the detected ones (cuhk03.labeled_images True: the labelled), FastReID the "
+        "labelled. Say which beside every result.",
+    ),
+}
+
+
+def published(name: str) -> PublishedSet:
+    """Return the data set of a name; case, hyphens and a version behind it do not matter.
+
+    Args:
+        name: such as ``market1501`` or ``Market-1501``.
+
+    Raises:
+        DRSLError: no such data set, or one that was withdrawn.
+
+    Example:
+        >>> published("MSMT17_V2").name
+        'msmt17'
+    """
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    if plain.startswith("duke"):
+        raise DRSLError(
+            f"{name}: DukeMTMC and with it DukeMTMC-reID were withdrawn by their owners in 2019, so there is no "
+            f"download of it here; there are {', '.join(PUBLISHED)}"
+        )
+    for key, data_set in PUBLISHED.items():
+        if plain in (key, key.rstrip("0123456789")) or re.fullmatch(rf"{key}(v\d+|np)", plain):
+            return data_set
+    raise DRSLError(f"unknown data set {name!r}: there are {', '.join(PUBLISHED)}{nearest(plain, PUBLISHED)}")
