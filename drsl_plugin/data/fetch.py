@@ -67,16 +67,21 @@ def call_gdown(url: str, path: Path, progress: Progress) -> None:
 
     known = inspect.signature(gdown.download).parameters  # they became more over the years
     options = {"timeout": TIMEOUT, "retries": RETRIES, "progress": progress}
-    kept = f"what arrived stays in {path.parent}, and the same command goes on from there"
     try:
         done = gdown.download(url, str(path), resume=True, **{key: options[key] for key in options if key in known})
     except DRSLError as error:
-        raise DRSLError(f"{error}; {kept}") from None
+        raise DRSLError(f"{error}; {_what_then(path)}") from None
     except Exception as error:  # gdown's own, requests' and the disk's, which differ between its versions
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DRSLError(f"cannot download {url}: {reason}; {kept}") from error
+        raise DRSLError(f"cannot download {url}: {reason}; {_what_then(path)}") from error
     if done is None or not path.is_file():  # how older versions say that it failed
-        raise DRSLError(f"cannot download {url}; {kept}")
+        raise DRSLError(f"cannot download {url}; {_what_then(path)}")
+
+
+def _what_then(path: Path) -> str:
+    if any(part.stat().st_size for part in path.parent.glob(f"{path.name}*.part")):
+        return f"what arrived stays in {path.parent}, and the same command goes on from there"
+    return "try again later, or download it in a browser and give it by --archive FILE"
 
 
 def check_digest(path: Path, digest: str, advice: str) -> None:

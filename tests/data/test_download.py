@@ -238,7 +238,9 @@ def test_a_link_that_is_gone_is_one_line_and_leaves_nothing(
     offered: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     offer(monkeypatch, Source(f"{offered.url}/gone.zip", "m.zip", md5(b""), 1000))
-    assert "404" in error(drsl("market1501", "--root", tmp_path / "data"))
+    line = error(drsl("market1501", "--root", tmp_path / "data"))
+    assert "404" in line
+    assert line.endswith("or download it in a browser and give it by --archive FILE")
     assert not (tmp_path / "data").exists()
 
 
@@ -308,6 +310,26 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     assert "No space left" in error(drsl("market1501", "--root", tmp_path / "data", "--archive", market))
     assert not (tmp_path / "data").exists()
     assert market.exists()
+
+
+def test_an_interruption_leaves_nothing(market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(folder: Path) -> str:
+        assert len(list(folder.rglob("*.jpg"))) == 12  # unpacked, and not in its place
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(PUBLISHED, "market1501", replace(PUBLISHED["market1501"], check=stop))
+    result = drsl("market1501", "--root", tmp_path / "data", "--archive", market)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (130, "drsl: interrupted")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("lost", ["query/0003_c1s1_000001_00.jpg", "query/", "bounding_box_test/"])
+def test_a_market_that_is_not_whole(market: Path, tmp_path: Path, lost: str) -> None:
+    zip_of(market, {name: content for name, content in market_files().items() if not name.startswith(lost)})
+    line = error(drsl("market1501", "--root", tmp_path / "data", "--archive", market))
+    assert f"{market} is not Market-1501, or not whole: " in line
+    assert lost.partition("/")[0] in line
+    assert not (tmp_path / "data").exists()
 
 
 # the root
