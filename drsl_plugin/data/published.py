@@ -6,13 +6,14 @@ A link stands here where the owners or the toolboxes state it, a checksum where 
   ``www.liangzheng.org``, where Torchreid's class still points). The file on Google Drive is the one that FastReID's
   ``datasets/README.md`` and open-reid's ``reid/datasets/market1501.py`` name; the MD5 is open-reid's. Numbers of
   images: the ``readme.txt`` in the archive.
-- MSMT17. Both toolboxes' classes name ``www.pkuvmc.com/publications/msmt17.html``; its owners send a link to those who
-  ask. Numbers of images: Torchreid's and FastReID's classes.
-- CUHK03. Both toolboxes' classes name ``www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html``, with a form. The split
-  into 767 and 700 identities is that of Zhong et al., CVPR 2017, in their repository ``zhunzhong07/person-re-ranking``,
-  to which Torchreid's documentation sends its users. Nobody publishes checksums of its two files: theirs are those of
-  the files in the commit of the repository that the link names.
-- DukeMTMC-reID was withdrawn by its owners in 2019.
+- MSMT17. Both toolboxes' classes name ``www.pkuvmc.com/publications/msmt17.html``. It is reported to be down at times
+  (deep-person-reid, issue 456), and users are sent to the authors, who answer with a link (GroupSampling, issue 4).
+  Numbers of images: Torchreid's and FastReID's classes.
+- CUHK03. Both toolboxes' classes name ``www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html``; open-reid's names a form
+  of Google's. The split into 767 and 700 identities is that of Zhong et al., CVPR 2017, in their repository
+  ``zhunzhong07/person-re-ranking``, to which Torchreid's documentation sends its users. Nobody publishes checksums of
+  its two files: theirs are those of the files in the commit of the repository that the link names.
+- DukeMTMC-reID was withdrawn by its owners: there is no link, and none is to be added.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ PUBLISHED = {
         },
         linked=True,
         check=check_msmt17,
-        asking="Its owners send a link to those who ask for it: http://www.pkuvmc.com/publications/msmt17.html. Where "
+        asking="Its owners send a link to those who ask for it, see http://www.pkuvmc.com/publications/msmt17.html. Where "
         "that page is down, write to the authors of the paper, https://arxiv.org/abs/1711.08565.",
     ),
     "cuhk03": PublishedSet(
@@ -152,7 +153,7 @@ def published(name: str) -> PublishedSet:
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     if plain.startswith("duke"):
         raise DRSLError(
-            f"{name}: DukeMTMC and with it DukeMTMC-reID were withdrawn by their owners in 2019, so there is no "
+            f"{name}: DukeMTMC and with it DukeMTMC-reID were withdrawn by their owners, so there is no "
             f"download of it here; there are {', '.join(PUBLISHED)}"
         )
     for key, data_set in PUBLISHED.items():
