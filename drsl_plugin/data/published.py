@@ -105,7 +105,7 @@ PUBLISHED = {
         },
         linked=True,
         check=check_msmt17,
-        asking="Its owners send a link to those who ask for it, see http://www.pkuvmc.com/publications/msmt17.html. Where "
+        asking="Its owners send a link to those who ask for it: http://www.pkuvmc.com/publications/msmt17.html. Where "
         "that page is down, write to the authors of the paper, https://arxiv.org/abs/1711.08565.",
     ),
     "cuhk03": PublishedSet(
