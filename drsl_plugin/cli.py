@@ -167,6 +167,29 @@ def download_command(
         print(data_set.note)
 
 
+@app.command("evaluate")
+@_plain_errors
+def evaluate_command(
+    run: Annotated[Path | None, typer.Argument(help="Run folder of either toolbox: all its targets.")] = None,
+    features: Annotated[
+        Path | None, typer.Option(help="Features in place of a run folder, as a run leaves them.", metavar="FILE.npz")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Default: the run's own; of a file, cosine.", metavar="cosine|euclidean")
+    ] = None,
+    target: Annotated[str | None, typer.Option(help="One target of the run folder.", metavar="NAME")] = None,
+    cuhk03: Annotated[
+        bool | None,
+        typer.Option(help="Rank-k by CUHK03's single-gallery-shot, its expectation. Default: as the run did."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, and nothing else.")] = False,
+) -> None:
+    """Compute mAP, mINP and Rank-k from a run's features."""
+    from drsl_plugin.evaluate import main as run_evaluation
+
+    run_evaluation(run, features, metric, target, cuhk03, as_json)
+
+
 @presets_app.callback(invoke_without_command=True)
 @_plain_errors
 def list_presets(context: typer.Context) -> None:

@@ -1,0 +1,106 @@
+"""Features as a run leaves them, ``features-<target>.npz``, read and checked; knows no toolbox."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from drsl_plugin.errors import DRSLError
+
+PARTS = ("query", "gallery")
+NEEDED = tuple(f"{part}_{kind}" for part in PARTS for kind in ("features", "pids", "camids"))
+_UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
+
+
+class FeatureFile(NamedTuple):
+    """The arrays of one target."""
+
+    query_features: NDArray[np.floating]
+    """``(Q, D)``, finite."""
+    gallery_features: NDArray[np.floating]
+    """``(G, D)``, finite."""
+    query_pids: NDArray[np.int64]
+    gallery_pids: NDArray[np.int64]
+    query_camids: NDArray[np.int64]
+    gallery_camids: NDArray[np.int64]
+    query_paths: NDArray[np.str_] | None
+    """``(Q,)``, like the gallery's not in every file."""
+    gallery_paths: NDArray[np.str_] | None
+
+
+def read_features(path: str | Path) -> FeatureFile:
+    """Read ``query_features``, ``query_pids``, ``query_camids``, ``gallery_…`` likewise, and the paths if there.
+
+    Args:
+        path: an ``.npz`` file.
+
+    Returns:
+        The arrays; half-precision features in single precision.
+
+    Raises:
+        DRSLError: not such a file, an array that is missing, of another kind or of another length, or features that
+            are not finite.
+    """
+    path = Path(path)
+    arrays = _load(path)
+    for name in NEEDED:
+        if name not in arrays:
+            raise DRSLError(f"{path}: no array {name}; there are {', '.join(sorted(arrays)) or 'none'}")
+    for part in PARTS:
+        _check_part(path, part, arrays)
+    widths = [arrays[f"{part}_features"].shape[1] for part in PARTS]
+    if widths[0] != widths[1]:
+        raise DRSLError(f"{path}: query_features of {widths[0]} dimensions, gallery_features of {widths[1]}")
+    return FeatureFile(*(arrays.get(name) for name in FeatureFile._fields))  # type: ignore[arg-type]  # the checked
+
+
+def _load(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise DRSLError(f"{path}: no such file")
+    names = FeatureFile._fields
+    try:
+        with np.load(path) as file:
+            return {name: file[name] for name in file.files if name in names}
+    except PermissionError:
+        raise
+    except (*_UNREADABLE, TypeError, AttributeError) as error:  # the last two: an array alone is no context
+        reason = " ".join(str(error).split()) if zipfile.is_zipfile(path) else "not a zip of arrays"
+        raise DRSLError(f"{path}: cannot be read as an .npz file: {reason}") from None
+
+
+def _check_part(path: Path, part: str, arrays: dict[str, Any]) -> None:
+    """Check the arrays of the queries or of the gallery, and bring them to their types."""
+    features = arrays[f"{part}_features"]
+    if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.size:
+        got = f"{features.dtype} of shape {features.shape}"
+        raise DRSLError(f"{path}: {part}_features: a row of numbers an image, not {got}")
+    for kind in ("pids", "camids", "paths"):
+        name = f"{part}_{kind}"
+        values = arrays.get(name)
+        if values is None:
+            continue
+        if kind != "paths" and values.dtype.kind not in "iu":
+            raise DRSLError(f"{path}: {name}: integers, not {values.dtype}")
+        if values.shape != (len(features),):
+            got = f"{name} has shape {values.shape}"
+            raise DRSLError(f"{path}: {part}_features has {len(features)} rows, {got}: one value a row")
+        arrays[name] = values.astype(np.int64, copy=False) if kind != "paths" else values
+    _check_finite(path, f"{part}_features", arrays)
+    if features.dtype not in (np.float32, np.float64):
+        arrays[f"{part}_features"] = features.astype(np.float32)
+
+
+def _check_finite(path: Path, name: str, arrays: Mapping[str, Any]) -> None:
+    """Check a part of the rows at a time: beside a large gallery there is no room for a mask of all."""
+    features = arrays[name]
+    bad = 0
+    for start in range(0, len(features), 2**14):
+        bad += np.count_nonzero(~np.isfinite(features[start : start + 2**14]).all(axis=1))
+    if bad:
+        raise DRSLError(f"{path}: {name}: NaN or infinity in {bad} of {len(features)} rows")
