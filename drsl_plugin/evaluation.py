@@ -151,7 +151,7 @@ def _distances(
 ) -> Iterator[NDArray[np.floating]]:
     """Yield the distances of a chunk of queries at a time, by the toolboxes' own formulas."""
     precision = torch.float64 if np.float64 in (queries.dtype, gallery.dtype) else torch.float32
-    q, g = (torch.from_numpy(np.require(each, requirements="CW")).to(precision) for each in (queries, gallery))
+    q, g = (torch.from_numpy(np.require(each, requirements=["C", "W"])).to(precision) for each in (queries, gallery))
     if metric == "cosine":
         q, g = torch.nn.functional.normalize(q, dim=1), torch.nn.functional.normalize(g, dim=1)
     squares = torch.cat([part.square().sum(dim=1) for part in torch.split(g, 2**16)])  # no second gallery

@@ -47,7 +47,7 @@ def test_help_lists_the_commands() -> None:
     result = drsl("--help")
     assert result.exit_code == 0
     listed = re.findall(r"^  (\w+)  ", result.output, flags=re.MULTILINE)
-    assert {"torchreid", "fastreid", "run", "doctor", "demo", "presets"} <= set(listed)
+    assert {"torchreid", "fastreid", "run", "doctor", "demo", "evaluate", "presets"} <= set(listed)
 
 
 def test_torchreid_help_shows_upstreams_arguments_and_no_others() -> None:
