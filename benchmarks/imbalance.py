@@ -1,0 +1,191 @@
+"""Few positives against many negatives: triplet, Smooth-AP and DRSL on Omniglot, from 1:15 to 1:8191.
+
+A small network is trained on the characters of Omniglot's `images_background_small1` and their three rotations, and
+measured by its mAP on the characters of `images_background_small2` that the first does not have. Each query has one
+positive and, by the ratio, 15 to 8191 negatives: 14 from its batch, the others training images encoded without
+gradient. The losses see the same images in the same order from the same initial weights. Every finished run is a line
+in OUTPUT/runs.jsonl, and is not run again; OUTPUT/table.md and OUTPUT/mAP.png are made of those lines.
+
+Data: python/images_background_small1.zip and …_small2.zip of https://github.com/brendenlake/omniglot (MIT), unpacked
+into one folder. Needs the packages of `pip install "drsl-plugin[benchmarks]"`.
+
+    python benchmarks/imbalance.py --data omniglot --output imbalance [--seeds 1 2 3] [--ratios 15 63 255 1023 8191]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from imbalance_data import Group, Images, largest_ratio, negatives_in_group, periods, training_and_test
+from imbalance_report import Runs, write_report
+from torch import Tensor, nn
+
+from drsl_plugin import drsl_loss
+from drsl_plugin.errors import DRSLError, OneLineParser
+from drsl_plugin.evaluation import evaluate_ranking
+
+Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+class Recipe(NamedTuple):
+    loss: Loss
+    distance: str
+    """What the loss ranks by, and what its network is measured by."""
+
+
+def triplet_loss(embeddings: Tensor, labels: Tensor, outside: Tensor, outside_labels: Tensor) -> Tensor:
+    """Batch-hard triplet, margin 0.3, Euclidean: the furthest positive and the nearest negative of all references."""
+    references, all_labels = torch.cat([embeddings, outside]), torch.cat([labels, outside_labels])
+    distances = torch.cdist(embeddings, references, compute_mode="donot_use_mm_for_euclid_dist")
+    same = labels.unsqueeze(1) == all_labels.unsqueeze(0)
+    itself = torch.eye(len(embeddings), len(references), dtype=torch.bool)
+    furthest = distances.masked_fill(~same | itself, -math.inf).amax(dim=1)
+    nearest = distances.masked_fill(same, math.inf).amin(dim=1)
+    return torch.relu(furthest - nearest + 0.3).mean()
+
+
+# Euclidean, on embeddings that are not normalised, is where `order` has something to say; 0.03 is the temperature of
+# this project's presets for that distance.
+euclidean_loss = partial(drsl_loss, distance="euclidean", temperature=0.03)
+RECIPES = {
+    "triplet": Recipe(triplet_loss, "euclidean"),
+    "smooth-ap": Recipe(partial(drsl_loss, sort="none"), "cosine"),
+    "angle": Recipe(partial(drsl_loss, sort="angle"), "cosine"),
+    "angle-0.1": Recipe(partial(drsl_loss, sort="angle", sort_weight=0.1), "cosine"),
+    "order": Recipe(partial(euclidean_loss, sort="order"), "euclidean"),
+    "smooth-ap-euclidean": Recipe(partial(euclidean_loss, sort="none"), "euclidean"),
+}
+
+
+def network(seed: int, pixels: Tensor) -> nn.Module:
+    """Four blocks of 32 channels, 64 dimensions, not normalised; the seed's initial weights.
+
+    Group norm: an image's embedding is then the same in a batch and as a reference from outside it. The last layer's
+    bias makes the mean embedding of some of ``pixels`` 0: otherwise every cosine is near 1 before the first step.
+    """
+    torch.manual_seed(seed)
+    layers: list[nn.Module] = []
+    for channels in (1, 32, 32, 32):
+        layers += [nn.Conv2d(channels, 32, 3, padding=1, bias=False), nn.GroupNorm(8, 32), nn.ReLU(), nn.MaxPool2d(2)]
+    last = nn.Linear(3 * 3 * 32, 64)
+    net = nn.Sequential(*layers[:-1], nn.Flatten(), last)
+    net = net.to(memory_format=torch.channels_last)  # the faster one on a CPU
+    with torch.no_grad():
+        last.bias -= encode(net, pixels[:: max(1, len(pixels) // 1000)]).mean(dim=0)
+    return net
+
+
+@torch.no_grad()
+def encode(net: nn.Module, pixels: Tensor) -> Tensor:
+    return torch.cat([net(part) for part in pixels.split(64)])
+
+
+def step_loss(loss: Loss, net: nn.Module, groups: list[Group], images: Images, memory: Tensor) -> Tensor:
+    """Mean of the groups' losses: gradient through the batch, none through ``memory``, the encoded images."""
+    embeddings = net(images.pixels[torch.cat([group.batch for group in groups])])
+    losses = [
+        loss(part, images.labels[group.batch], memory[group.outside], images.labels[group.outside])
+        for part, group in zip(embeddings.split(len(groups[0].batch)), groups, strict=True)
+    ]
+    return torch.stack(losses).mean()
+
+
+def train(recipe: Recipe, images: Images, settings: dict[str, Any]) -> tuple[nn.Module, float]:
+    """Train from the seed's initial weights; the network, and the mean loss of the last tenth of the steps."""
+    net, steps, losses = network(settings["seed"], images.pixels), settings["steps"], []
+    optimizer = torch.optim.Adam(net.parameters(), lr=settings["lr"])
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    names = ("ratio", "positives", "steps", "refresh", "seed")
+    for period in periods(images.labels, **{name: settings[name] for name in names}):
+        needed = torch.cat([group.outside for groups in period for group in groups]).unique()
+        memory = torch.full((len(images.labels), 64), math.nan)  # what is used without being encoded shows
+        if len(needed):
+            memory[needed] = encode(net, images.pixels[needed])
+        for groups in period:
+            loss = step_loss(recipe.loss, net, groups, images, memory)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+    if not all(map(math.isfinite, losses)):
+        raise DRSLError(f"--lr {settings['lr']}: the loss of {settings['loss']} is not finite; try a smaller one")
+    tail = losses[-max(1, steps // 10) :]
+    return net, sum(tail) / len(tail)
+
+
+def mean_average_precision(net: nn.Module, images: Images, distance: str) -> float:
+    """Rank all other images for each image."""
+    embeddings = encode(net, images.pixels)
+    if distance == "cosine":
+        embeddings = nn.functional.normalize(embeddings)
+    distances = torch.cdist(embeddings, embeddings, compute_mode="donot_use_mm_for_euclid_dist").numpy()
+    labels = images.labels.numpy()
+    itself = torch.arange(len(labels)).numpy()  # a camera of its own for each image leaves out the image alone
+    return evaluate_ranking(distances, labels, labels, itself, itself).mAP
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of the two unpacked folders of images")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the results; a second call goes on")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--losses", nargs="+", choices=RECIPES, default=["triplet", "smooth-ap", "angle", "order"])
+    parser.add_argument("--ratios", type=int, nargs="+", default=[15, 63, 255, 1023, 8191], help="negatives a positive")
+    parser.add_argument("--positives", type=int, default=1, help="positives of a query (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=500, help="steps of training (default: %(default)s)")
+    parser.add_argument("--refresh", type=int, default=10, help="steps between two encodings (default: %(default)s)")
+    parser.add_argument("--lr", type=float, default=0.001, help="Adam's, with cosine decay (default: %(default)s)")
+    parser.add_argument("--hold-out", metavar="ALPHABET", help="train without an alphabet, measure on it: to choose")
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(arguments)
+    for name in ("positives", "steps", "refresh", "lr", "threads"):
+        if getattr(args, name) <= 0:
+            raise DRSLError(f"--{name} must be above 0, got {getattr(args, name)}")
+    least = math.ceil(negatives_in_group(args.positives) / args.positives)
+    if min(args.ratios) < least:
+        raise DRSLError(f"--ratios must be {least} or more, which the batch alone has, got {min(args.ratios)}")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> None:
+    args = parse(arguments)
+    torch.set_num_threads(args.threads)
+    training, test = training_and_test(args.data, args.hold_out)
+    most = largest_ratio(training.labels, args.positives)
+    common = {name: getattr(args, name) for name in ("positives", "steps", "refresh", "lr", "hold_out")}
+    runs = Runs(args.output / "runs.jsonl")
+    ratios = [ratio for ratio in args.ratios if ratio <= most]
+    for ratio in sorted(set(args.ratios) - set(ratios)):
+        print(f"1:{ratio} is left out: the training set ends at 1:{most} for {args.positives} positive(s) a query")
+    # The seed is the outermost, so that there is one whole comparison before the next begins.
+    for seed, ratio, name in itertools.product(args.seeds, ratios, args.losses):
+        settings = {"seed": seed, "ratio": ratio, "loss": name, **common}
+        if settings in runs:
+            continue
+        start, recipe = time.perf_counter(), RECIPES[name]
+        net, last = train(recipe, training, settings)
+        result = {f"mAP_{d}": mean_average_precision(net, test, d) for d in ("cosine", "euclidean")}
+        result |= {"mAP": result[f"mAP_{recipe.distance}"], "last_loss": last, "seconds": time.perf_counter() - start}
+        runs.add(settings, result)
+        print(
+            f"seed {seed}  1:{ratio:<5} {name:20} mAP {100 * result['mAP']:.2f}  {result['seconds']:.0f} s", flush=True
+        )
+    untrained = [mean_average_precision(network(seed, training.pixels), test, "cosine") for seed in args.seeds]
+    write_report(args, common, runs, most, training.labels, test.labels, untrained)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except DRSLError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,116 @@
+"""The runs of the imbalance benchmark on disk, and their table and plot."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Runs:
+    """Finished runs in a file, a line of JSON each; a line that a killed process left unfinished does not count."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: list[dict[str, Any]] = []
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text() if path.exists() else ""
+        for line in text.splitlines():
+            try:
+                self.found.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        if text and not text.endswith("\n"):
+            path.write_text("".join(json.dumps(run) + "\n" for run in self.found))
+
+    def select(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
+        return [run for run in self.found if all(run.get(key) == value for key, value in settings.items())]
+
+    def __contains__(self, settings: dict[str, Any]) -> bool:
+        return bool(self.select(settings))
+
+    def add(self, settings: dict[str, Any], result: dict[str, Any]) -> None:
+        self.found.append({**settings, **result})
+        with self.path.open("a") as file:
+            file.write(json.dumps(self.found[-1]) + "\n")
+
+
+def scores(args: argparse.Namespace, common: dict[str, Any], runs: Runs, loss: str, ratio: int) -> list[float]:
+    """mAP in percent of each of the seeds that have run."""
+    found = [runs.select({"seed": seed, "ratio": ratio, "loss": loss, **common}) for seed in args.seeds]
+    return [100 * run[0]["mAP"] for run in found if run]
+
+
+def write_report(
+    args: argparse.Namespace,
+    common: dict[str, Any],
+    runs: Runs,
+    most: int,
+    training: Tensor,
+    test: Tensor,
+    untrained: list[float],
+) -> None:
+    """Print and write the table, and draw the plot."""
+    lines = [f"| loss | {' | '.join(f'1:{ratio}' for ratio in args.ratios)} |", "|---" * (len(args.ratios) + 1) + "|"]
+    for loss in args.losses:
+        cells = [cell(scores(args, common, runs, loss, ratio), ratio, most) for ratio in args.ratios]
+        lines.append(f"| {loss} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"mAP in percent, mean ± standard deviation over {len(args.seeds)} seed(s). {describe('Training', training)}; "
+        f"{describe('test', test)}. {args.positives} positive(s) a query, so the training set ends at 1:{most}. "
+        f"{args.steps} steps, the images outside the batch encoded anew every {args.refresh} steps, Adam {args.lr:g} "
+        f"with cosine decay, torch {torch.__version__}. Untrained: {100 * statistics.mean(untrained):.1f}.",
+    ]
+    if "order" in args.losses and args.positives == 1:
+        lines += [
+            "",
+            "With one positive a query `order` has nothing to sort: its row is Smooth-AP by Euclidean distance.",
+        ]
+    table = "\n".join(lines) + "\n"
+    (args.output / "table.md").write_text(table)
+    print(table)
+    draw(args, common, runs)
+
+
+def cell(values: list[float], ratio: int, most: int) -> str:
+    if ratio > most:
+        return "the set ends before"
+    if len(values) < 2:
+        return f"{values[0]:.1f}" if values else "not run"
+    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def describe(name: str, labels: Tensor) -> str:
+    return f"{name}: {len(labels):,} images of {int(labels.max()) + 1} classes"
+
+
+def draw(args: argparse.Namespace, common: dict[str, Any], runs: Runs) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for index, loss in enumerate(args.losses):
+        points = [(ratio, scores(args, common, runs, loss, ratio)) for ratio in args.ratios]
+        points = [(ratio, values) for ratio, values in points if values]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
+        # Side by side, so that bars of standard deviation at one ratio do not cover one another.
+        places = [ratio * 1.06 ** (index - (len(args.losses) - 1) / 2) for ratio, _ in points]
+        means = [statistics.mean(values) for _, values in points]
+        axes.errorbar(places, means, spread, marker="o", capsize=3, label=loss)
+    axes.set_xscale("log")
+    axes.set_xticks(args.ratios, [f"1:{ratio}" for ratio in args.ratios])
+    axes.minorticks_off()
+    axes.set_xlabel("positives : negatives of a query in training")
+    axes.set_ylabel("mAP on new characters, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(args.output / "mAP.png", dpi=150, bbox_inches="tight")
+    pyplot.close(figure)
