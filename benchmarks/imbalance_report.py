@@ -53,7 +53,7 @@ def write_report(
     most: int,
     training: Tensor,
     test: Tensor,
-    untrained: list[float],
+    starts: list[float],
 ) -> None:
     """Print and write the table, and draw the plot."""
     lines = [f"| loss | {' | '.join(f'1:{ratio}' for ratio in args.ratios)} |", "|---" * (len(args.ratios) + 1) + "|"]
@@ -65,7 +65,8 @@ def write_report(
         f"mAP in percent, mean ± standard deviation over {len(args.seeds)} seed(s). {describe('Training', training)}; "
         f"{describe('test', test)}. {args.positives} positive(s) a query, so the training set ends at 1:{most}. "
         f"{args.steps} steps, the images outside the batch encoded anew every {args.refresh} steps, Adam {args.lr:g} "
-        f"with cosine decay, torch {torch.__version__}. Untrained: {100 * statistics.mean(untrained):.1f}.",
+        f"with cosine decay, torch {torch.__version__}. The initial networks, after {args.warm_up} steps of "
+        f"cross-entropy, have {100 * statistics.mean(starts):.1f}.",
     ]
     if "order" in args.losses and args.positives == 1:
         lines += [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -136,8 +137,9 @@ def test_every_loss_gets_the_same_references_and_only_the_batch_has_gradient(tra
         return imbalance.RECIPES[name]._replace(loss=spy)
 
     for name in imbalance.RECIPES:
-        net, last = imbalance.train(spied(name), training, {**settings, "loss": name})
-        start = imbalance.network(1, training.pixels)
+        start = imbalance.network(1, training)
+        net = copy.deepcopy(start)
+        last = imbalance.train(net, spied(name), training, {**settings, "loss": name})
         assert np.isfinite(last)
         assert any(not torch.equal(a, b) for a, b in zip(net.parameters(), start.parameters(), strict=True))
     assert len(labels_seen["triplet"]) == 3 * imbalance_data.GROUPS_IN_STEP
@@ -148,7 +150,7 @@ def test_every_loss_gets_the_same_references_and_only_the_batch_has_gradient(tra
 def test_a_step_compares_each_group_with_its_own_outside_images(
     training: imbalance_data.Images,
 ) -> None:
-    net, groups = imbalance.network(1, training.pixels), planned(training.labels, 30)[0]
+    net, groups = imbalance.network(1, training), planned(training.labels, 30)[0]
     memory = imbalance.encode(net, training.pixels)
     assert not memory.requires_grad
     assert memory.mean(dim=0).abs().max() < 1e-5 < memory.std(dim=0).min()  # centred
@@ -161,6 +163,14 @@ def test_a_step_compares_each_group_with_its_own_outside_images(
     loss = imbalance.step_loss(mean_distance, net, groups, training, memory)
     expected = [torch.cdist(net(training.pixels[g.batch]), memory[g.outside]).mean() for g in groups]
     assert torch.allclose(loss, torch.stack(expected).mean())
+
+
+def test_a_warm_up_learns_the_training_classes_and_is_the_seed_s(training: imbalance_data.Images) -> None:
+    cold, warm, again = (imbalance.network(1, training, warm_up=steps) for steps in (0, 20, 20))
+    assert all(torch.equal(a, b) for a, b in zip(warm.parameters(), again.parameters(), strict=True))
+    before, after = (imbalance.mean_average_precision(net, training, "cosine") for net in (cold, warm))
+    assert after > before
+    assert imbalance.encode(warm, training.pixels).mean(dim=0).abs().max() < 1e-4  # centred again
 
 
 def test_triplet_takes_the_furthest_positive_and_the_nearest_of_all_negatives() -> None:
@@ -185,7 +195,7 @@ def test_triplet_takes_the_furthest_positive_and_the_nearest_of_all_negatives() 
 
 
 def test_order_with_one_positive_is_smooth_ap_by_euclidean_distance(training: imbalance_data.Images) -> None:
-    net, groups = imbalance.network(1, training.pixels), planned(training.labels, 30)[0]
+    net, groups = imbalance.network(1, training), planned(training.labels, 30)[0]
     memory = imbalance.encode(net, training.pixels)
     order, plain = (
         imbalance.step_loss(imbalance.RECIPES[name].loss, net, groups, training, memory)
