@@ -66,12 +66,11 @@ RECIPES = {
 }
 
 
-def network(seed: int, images: Images, warm_up: int = 0) -> nn.Module:
+def network(seed: int, images: Images) -> nn.Module:
     """Four blocks of 32 channels, 64 dimensions, not normalised: what every loss of a seed begins with.
 
-    Group norm: an image's embedding is then the same in a batch and as a reference from outside it. ``warm_up`` steps
-    of cross-entropy over the training classes stand for the pretrained networks that re-ID begins with. The last
-    layer's bias then makes the mean embedding 0: otherwise every cosine is near 1 before the first step.
+    Group norm: an image's embedding is then the same in a batch and as a reference from outside it. The last layer's
+    bias makes the mean embedding 0: otherwise every cosine is near 1 before the first step.
     """
     torch.manual_seed(seed)
     layers: list[nn.Module] = []
@@ -80,15 +79,6 @@ def network(seed: int, images: Images, warm_up: int = 0) -> nn.Module:
     last = nn.Linear(3 * 3 * 32, 64)
     net = nn.Sequential(*layers[:-1], nn.Flatten(), last)
     net = net.to(memory_format=torch.channels_last)  # the faster one on a CPU
-    if warm_up:
-        classifier = nn.Linear(64, int(images.labels.max()) + 1)
-        optimizer = torch.optim.Adam([*net.parameters(), *classifier.parameters()], lr=0.001)
-        for _ in range(warm_up):
-            batch = torch.randint(len(images.labels), (64,))
-            loss = nn.functional.cross_entropy(classifier(net(images.pixels[batch])), images.labels[batch])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
     with torch.no_grad():
         last.bias -= encode(net, images.pixels[:: max(1, len(images.pixels) // 1000)]).mean(dim=0)
     return net
@@ -99,8 +89,17 @@ def encode(net: nn.Module, pixels: Tensor) -> Tensor:
     return torch.cat([net(part) for part in pixels.split(64)])
 
 
+def encode_outside(net: nn.Module, period: list[list[Group]], images: Images, gradient: bool) -> Tensor:
+    """Embeddings of the outside images of a period, at their places among all images."""
+    needed = torch.cat([group.outside for groups in period for group in groups]).unique()
+    memory = torch.full((len(images.labels), 64), math.nan)  # what is used without being encoded shows
+    if not len(needed):
+        return memory
+    return memory.index_copy(0, needed, (net if gradient else partial(encode, net))(images.pixels[needed]))
+
+
 def step_loss(loss: Loss, net: nn.Module, groups: list[Group], images: Images, memory: Tensor) -> Tensor:
-    """Mean of the groups' losses: gradient through the batch, none through ``memory``, the encoded images."""
+    """Mean of the groups' losses, with ``memory`` the embeddings of the images outside the batch."""
     embeddings = net(images.pixels[torch.cat([group.batch for group in groups])])
     losses = [
         loss(part, images.labels[group.batch], memory[group.outside], images.labels[group.outside])
@@ -116,10 +115,7 @@ def train(net: nn.Module, recipe: Recipe, images: Images, settings: dict[str, An
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     names = ("ratio", "positives", "steps", "refresh", "seed")
     for period in periods(images.labels, **{name: settings[name] for name in names}):
-        needed = torch.cat([group.outside for groups in period for group in groups]).unique()
-        memory = torch.full((len(images.labels), 64), math.nan)  # what is used without being encoded shows
-        if len(needed):
-            memory[needed] = encode(net, images.pixels[needed])
+        memory = encode_outside(net, period, images, settings["gradient"])
         for groups in period:
             loss = step_loss(recipe.loss, net, groups, images, memory)
             optimizer.zero_grad()
@@ -155,15 +151,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=500, help="steps of training (default: %(default)s)")
     parser.add_argument("--refresh", type=int, default=10, help="steps between two encodings (default: %(default)s)")
     parser.add_argument("--lr", type=float, default=0.001, help="Adam's, with cosine decay (default: %(default)s)")
-    parser.add_argument("--warm-up", type=int, default=0, help="steps of cross-entropy before (default: %(default)s)")
+    parser.add_argument("--gradient", action="store_true", help="gradient through all references, encoded each step")
     parser.add_argument("--hold-out", metavar="ALPHABET", help="train without an alphabet, measure on it: to choose")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(arguments)
     for name in ("positives", "steps", "refresh", "lr", "threads"):
         if getattr(args, name) <= 0:
             raise DRSLError(f"--{name} must be above 0, got {getattr(args, name)}")
-    if args.warm_up < 0:
-        raise DRSLError(f"--warm-up must be 0 or more, got {args.warm_up}")
+    args.refresh = 1 if args.gradient else args.refresh
     least = math.ceil(negatives_in_group(args.positives) / args.positives)
     if min(args.ratios) < least:
         raise DRSLError(f"--ratios must be {least} or more, which the batch alone has, got {min(args.ratios)}")
@@ -175,14 +170,14 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(args.threads)
     training, test = training_and_test(args.data, args.hold_out)
     most = largest_ratio(training.labels, args.positives)
-    common = {name: getattr(args, name) for name in ("positives", "steps", "refresh", "lr", "warm_up", "hold_out")}
+    common = {name: getattr(args, name) for name in ("positives", "steps", "refresh", "lr", "gradient", "hold_out")}
     runs = Runs(args.output / "runs.jsonl")
     ratios = [ratio for ratio in args.ratios if ratio <= most]
     for ratio in sorted(set(args.ratios) - set(ratios)):
         print(f"1:{ratio} is left out: the training set ends at 1:{most} for {args.positives} positive(s) a query")
     starts = []
     for seed in args.seeds:  # the outermost, so that there is one whole comparison before the next begins
-        start = network(seed, training, args.warm_up)
+        start = network(seed, training)
         starts.append(mean_average_precision(start, test, "cosine"))
         for ratio, name in itertools.product(ratios, args.losses):
             settings = {"seed": seed, "ratio": ratio, "loss": name, **common}

@@ -60,13 +60,13 @@ def write_report(
     for loss in args.losses:
         cells = [cell(scores(args, common, runs, loss, ratio), ratio, most) for ratio in args.ratios]
         lines.append(f"| {loss} | {' | '.join(cells)} |")
+    encoded = "each step with gradient" if args.gradient else f"every {args.refresh} steps without gradient"
     lines += [
         "",
         f"mAP in percent, mean ± standard deviation over {len(args.seeds)} seed(s). {describe('Training', training)}; "
         f"{describe('test', test)}. {args.positives} positive(s) a query, so the training set ends at 1:{most}. "
-        f"{args.steps} steps, the images outside the batch encoded anew every {args.refresh} steps, Adam {args.lr:g} "
-        f"with cosine decay, torch {torch.__version__}. The initial networks, after {args.warm_up} steps of "
-        f"cross-entropy, have {100 * statistics.mean(starts):.1f}.",
+        f"{args.steps} steps, the images outside the batch encoded {encoded}, Adam {args.lr:g} "
+        f"with cosine decay, torch {torch.__version__}. Untrained: {100 * statistics.mean(starts):.1f}.",
     ]
     if "order" in args.losses and args.positives == 1:
         lines += [
