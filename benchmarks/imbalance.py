@@ -7,7 +7,8 @@ gradient. The losses see the same images in the same order from the same initial
 in OUTPUT/runs.jsonl, and is not run again; OUTPUT/table.md and OUTPUT/mAP.png are made of those lines.
 
 Data: python/images_background_small1.zip and …_small2.zip of https://github.com/brendenlake/omniglot (MIT), unpacked
-into one folder. Needs the packages of `pip install "drsl-plugin[benchmarks]"`.
+into one folder. With `--gradient` all references have gradient, as a control: it tells the imbalance itself from the
+want of gradient, and costs time in proportion to the ratio. Needs the packages of `pip install "drsl-plugin[benchmarks]"`.
 
     python benchmarks/imbalance.py --data omniglot --output imbalance [--seeds 1 2 3] [--ratios 15 63 255 1023 8191]
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from imbalance_data import Group, Images, largest_ratio, negatives_in_group, periods, training_and_test
+from imbalance_data import Group, Images, check_classes, largest_ratio, negatives_in_group, periods, training_and_test
 from imbalance_report import Runs, write_report
 from torch import Tensor, nn
 
@@ -169,6 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse(arguments)
     torch.set_num_threads(args.threads)
     training, test = training_and_test(args.data, args.hold_out)
+    check_classes(training.labels, args.positives)
     most = largest_ratio(training.labels, args.positives)
     common = {name: getattr(args, name) for name in ("positives", "steps", "refresh", "lr", "gradient", "hold_out")}
     runs = Runs(args.output / "runs.jsonl")
@@ -201,4 +203,5 @@ if __name__ == "__main__":
     try:
         main()
     except DRSLError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

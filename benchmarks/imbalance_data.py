@@ -72,6 +72,15 @@ def training_and_test(data: Path, hold_out: str | None = None) -> tuple[Images, 
     return load({name: files for name, files in first.items() if name not in held_out}, rotations=4), load(held_out)
 
 
+def check_classes(labels: Tensor, positives: int) -> None:
+    """Refuse a set that cannot fill a step: its queries would silently have fewer references."""
+    counts, classes = torch.bincount(labels), GROUPS_IN_STEP * CLASSES_IN_GROUP
+    if int(counts.min()) <= positives:
+        raise DRSLError(f"--positives must be below {int(counts.min())}, the images of a class, got {positives}")
+    if len(counts) < classes:
+        raise DRSLError(f"--data holds {len(counts)} training classes, a step needs {classes}")
+
+
 def largest_ratio(labels: Tensor, positives: int) -> int:
     """Negatives to a positive, at most: all images of the group and of the classes outside it, whichever they are."""
     counts = torch.bincount(labels)

@@ -262,10 +262,17 @@ def test_a_killed_benchmark_goes_on_and_other_settings_are_other_runs(
     assert {"seed": 1, "ratio": 15, "loss": "order", "steps": 2} not in runs
 
 
+def test_too_few_classes_are_refused() -> None:
+    with pytest.raises(DRSLError, match="--data holds 31 training classes, a step needs 32"):
+        imbalance_data.check_classes(torch.arange(31).repeat(2), positives=1)
+    imbalance_data.check_classes(torch.arange(32).repeat(2), positives=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--data", "nowhere"], r"no folder images_background_small1: unpack .*github.com/brendenlake/omniglot"),
+        (["--positives", "4", "--ratios", "99"], r"--positives must be below 4, the images of a class, got 4"),
         (["--ratios", "13"], r"--ratios must be 14 or more, .* got 13"),
         (["--steps", "0"], r"--steps must be above 0, got 0"),
         (["--losses", "circle"], r"circle"),
