@@ -6,9 +6,11 @@ positive and, by the ratio, 15 to 8191 negatives: 14 from its batch, the others 
 gradient. The losses see the same images in the same order from the same initial weights. Every finished run is a line
 in OUTPUT/runs.jsonl, and is not run again; OUTPUT/table.md and OUTPUT/mAP.png are made of those lines.
 
+With `--gradient` the other images are encoded with gradient, each step: a control that tells imbalance from references
+without gradient. It takes time in proportion to the ratio.
+
 Data: python/images_background_small1.zip and …_small2.zip of https://github.com/brendenlake/omniglot (MIT), unpacked
-into one folder. With `--gradient` all references have gradient, as a control: it tells the imbalance itself from the
-want of gradient, and costs time in proportion to the ratio. Needs the packages of `pip install "drsl-plugin[benchmarks]"`.
+into one folder. Needs the packages of `pip install "drsl-plugin[benchmarks]"`.
 
     python benchmarks/imbalance.py --data omniglot --output imbalance [--seeds 1 2 3] [--ratios 15 63 255 1023 8191]
 """
