@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from drsl_plugin.losses.checks import Distance, Relaxation, Settings, Sort
 from drsl_plugin.losses.identities import find_identities
 from drsl_plugin.losses.rows import RowGradients, row_gradients
 
+HAS_TRITON = importlib.util.find_spec("triton") is not None
 DEFAULT_BUDGETS = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Bytes for the rows that are worked on at a time: on the CPU what stays in its cache."""
 
@@ -82,7 +82,9 @@ class _FusedDRSL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, of_loss: Tensor, of_parts: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and not is_compiling():  # with create_graph=True: else left out without a word
-            raise RuntimeError("drsl_loss has no second derivative on a fused path; backend='unfused' has one")
+            raise RuntimeError(
+                "drsl_loss has no second derivative where its backend is chunked or triton; backend='unfused' has one"
+            )
         found = [of_loss * each if want else None for each, want in zip(ctx.saved_tensors, ctx.wanted, strict=True)]
         return (*found, None, None, None, None)
 
@@ -174,10 +176,9 @@ def kernel_rows(*args: Any) -> RowGradients:
     return kernel_rows(*args)
 
 
-@functools.cache
 def kernels_run_on(kind: str) -> bool:
     """Tell whether Triton's kernels run on this kind of device."""
-    return kind == "cuda" and importlib.util.find_spec("triton") is not None
+    return kind == "cuda" and HAS_TRITON
 
 
 def _chunk_size(queries: Tensor, references: int, most: int, settings: Settings, budget: int | None) -> int:

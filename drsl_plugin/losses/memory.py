@@ -195,3 +195,5 @@ def check_memory(size: int, warmup: int) -> None:
     for name, value in (("memory_size", size), ("memory_warmup", warmup)):
         if not is_whole_number(value) or value < 0:
             raise ValueError(f"{name} must be a whole number, 0 or above, got {value!r}")
+    if warmup > 0 and size == 0:
+        raise ValueError(f"memory_warmup must be 0 where memory_size is 0, for there is no memory, got {warmup}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -34,7 +34,7 @@ class TwoStage:
         context: makes the context of each forward pass, such as ``lambda: torch.autocast("cuda")``.
 
     Raises:
-        ValueError: an output has no row for each sample.
+        ValueError: no sub-batches, or an output that has no row for each sample.
 
     Example:
         >>> model, images = nn.Linear(3, 2), torch.randn(8, 3)
@@ -58,17 +58,23 @@ class TwoStage:
     def __init__(
         self,
         model: nn.Module,
-        sub_batches: Sequence[Any],
+        sub_batches: Iterable[Any],
         context: Callable[[], AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
         """Take the first stage: forward without a graph."""
         self._model = model
-        self._sub_batches = sub_batches
+        self._sub_batches = list(sub_batches)
+        self._is_done = False
+        if not self._sub_batches or isinstance(sub_batches, Tensor):
+            raise ValueError(
+                "sub_batches must be what the model takes, a sub-batch each, such as images.split(32), got "
+                + (f"a tensor of shape {tuple(sub_batches.shape)}" if isinstance(sub_batches, Tensor) else "none")
+            )
         self._context = context
         self._states = []
         parts = []
         with kept_buffers(self._network), torch.no_grad():
-            for sub_batch in sub_batches:
+            for sub_batch in self._sub_batches:
                 self._states.append(random_state(model))
                 with context():
                     parts.append(self._network(sub_batch))
@@ -77,7 +83,16 @@ class TwoStage:
         self.outputs = _joined(parts)
 
     def backward(self) -> None:
-        """Take the second stage, behind the backward pass of the loss: add to the gradients of the parameters."""
+        """Take the second stage, behind the backward pass of the loss: add to the gradients of the parameters.
+
+        Raises:
+            RuntimeError: the loss has not gone backward yet, or this is the second time.
+        """
+        if self._is_done:
+            raise RuntimeError("TwoStage.backward() has been called for this step: its gradients would be added twice")
+        if all(output.grad is None for output in _tensors(self.outputs)):
+            raise RuntimeError("TwoStage.backward() comes behind the loss's own backward(), which has not been called")
+        self._is_done = True
         pieces = zip(*(_pieces(output.grad, self._sizes) for output in _tensors(self.outputs)), strict=True)
         after = random_state(self._model)
         try:

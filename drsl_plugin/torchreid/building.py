@@ -101,6 +101,8 @@ def _checked_drsl(cfg: Any) -> dict[str, Any]:
 
 def _check_batch(cfg: Any) -> None:
     batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
+    if processes.count() > 1:
+        return  # sharing.py checks each process's share
     if cfg.sampler.train_sampler == "RandomIdentitySampler" and batch % instances:
         fitting = max(batch - batch % instances, instances)
         raise DRSLError(

@@ -361,6 +361,7 @@ Y = torch.tensor([0, 0, 1, 1])
         ({"memory_size": 2.0}, "memory_size must be a whole number, 0 or above, got 2.0"),
         ({"memory_size": True}, "memory_size must be a whole number, 0 or above, got True"),
         ({"memory_size": 8, "memory_warmup": -1}, "memory_warmup must be a whole number, 0 or above, got -1"),
+        ({"memory_warmup": 5}, "memory_warmup must be 0 where memory_size is 0, for there is no memory, got 5"),
         ({"memory_warmup": "ten"}, "memory_warmup must be a whole number, 0 or above, got 'ten'"),
     ],
 )

@@ -272,6 +272,26 @@ def test_an_output_that_is_not_used_is_not_kept_either() -> None:
     assert alive == [0, 0, 0, 0]
 
 
+def test_a_stage_out_of_its_turn_is_an_error() -> None:
+    layer = nn.Sequential(nn.Flatten(), nn.LazyLinear(2, dtype=IMAGES.dtype))
+    layer(IMAGES)
+    step = TwoStage(layer, iter(IMAGES.split(4)))
+    with pytest.raises(RuntimeError, match="behind the loss's own backward"):
+        step.backward()
+    step.outputs.sum().backward()
+    step.backward()
+    before = layer[1].bias.grad.clone()
+    with pytest.raises(RuntimeError, match="added twice"):
+        step.backward()
+    assert torch.equal(layer[1].bias.grad, before)
+
+
+@pytest.mark.parametrize(("sub_batches", "got"), [([], "got none"), (IMAGES, "got a tensor of shape")])
+def test_no_sub_batches_are_named(sub_batches: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=f"sub_batches must be .* {got}"):
+        TwoStage(nn.Flatten(), sub_batches)
+
+
 def test_the_memory_of_a_loss_in_the_model_is_left_alone() -> None:
     """As FastReID's architectures hold their losses; it may be large, and a pass does not change it."""
     model = nn.Sequential(nn.BatchNorm1d(3), DRSLoss(memory_size=4))
