@@ -162,6 +162,7 @@ def test_float32_is_as_exact_as_unfused(settings, scale):
     assert errors["chunked"] <= 1.5 * errors["unfused"] + 1e-5
 
 
+@pytest.mark.skipif(not fused.IS_AN_OPERATOR, reason="fake tensors are tried from torch 2.4 on")
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch):
     # Of a fake tensor no value can be read: whatever would wait for a GPU raises here.
@@ -170,7 +171,7 @@ def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch)
 
     monkeypatch.setattr(functional, "kernels_run_on", lambda kind: True)
     monkeypatch.setattr(fused, "kernel_rows", unread)
-    with FakeTensorMode(allow_non_fake_inputs=False) as mode:
+    with FakeTensorMode() as mode:
         batch = Batch(*(mode.from_tensor(each) for each in batch_of(64, 4, refs=32)))
         batch.embeddings.requires_grad_()
         loss, _ = drsl_loss(*batch, backend="triton", return_parts=True, **settings)

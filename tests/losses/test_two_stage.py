@@ -326,6 +326,7 @@ def test_random_states_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert states == {0: 15, 1: 23}
 
 
+@pytest.mark.skipif(torch.__version__.startswith("1."), reason="torch 1 normalises no bfloat16 on the CPU")
 @pytest.mark.parametrize("where", ["around all", "in each pass"])
 def test_autocast(where: str) -> None:
     """Weights that autocast has cast without a graph, or in one that is gone, are not taken again."""
