@@ -261,7 +261,9 @@ def test_single_shot_is_the_mean_of_all_draws(seed: int) -> None:
     assert (ranking.cmc != plain.cmc[:10]).any()
 
 
-def test_single_shot_agrees_with_torchreids_draws() -> None:
+def test_single_shot_agrees_with_torchreids_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not hasattr(np, "bool"):  # Torchreid uses it, and numpy had it not from 1.24 to 1.26
+        monkeypatch.setattr(np, "bool", np.bool_, raising=False)
     arrays = without_junk(problem(6, queries=10, gallery=50))
     distances = torchreid.metrics.compute_distance_matrix(*map(torch.from_numpy, arrays[:2]), "cosine").numpy()
     state = np.random.get_state()

@@ -133,9 +133,9 @@ def after_main() -> None:
         return
     world, key = _world, _world.next_key()
     if world.rank == 0:
-        world.store.set(key, "")
+        world.tell(key)
     else:
-        world.wait(lambda: bool(world.store.check([key])))
+        world.wait(lambda: world.is_told(key))
 
 
 @contextlib.contextmanager
@@ -165,7 +165,7 @@ def _end(world: World, error: Exception) -> None:
                 raise KeyboardInterrupt
             raise SystemExit(130)
         if world.outlived:  # torchrun ends all processes at the end of one: not before the other has said why
-            wait_at_most(waiting.PATIENCE, lambda: bool(world.store.check(["said"])))
+            wait_at_most(waiting.PATIENCE, lambda: world.is_told("said"))
     except RuntimeError as lost:
         if lost is error:
             raise
@@ -174,7 +174,7 @@ def _end(world: World, error: Exception) -> None:
 
 def _said(world: World) -> None:
     with contextlib.suppress(Exception):
-        world.store.set("said", "")
+        world.tell("said")
 
 
 def _of_a_lost_process(error: Exception) -> bool:

@@ -52,6 +52,14 @@ class World:
         self._waits += 1
         return f"wait {self._waits}"
 
+    def tell(self, what: str) -> None:
+        """Tell all processes that something is so."""
+        self.store.add(what, 1)
+
+    def is_told(self, what: str) -> bool:
+        """Tell whether any process has told it; a store of torch before 2.1 can only be asked for what it counts."""
+        return bool(self.store.add(what, 0))
+
     def wait(self, ready: Callable[[], bool], timeout: datetime.timedelta | None = None) -> None:
         """Wait until something is so.
 
@@ -61,7 +69,7 @@ class World:
         """
         end = None if timeout is None else time.monotonic() + timeout.total_seconds()
         while not ready():
-            if self.store.check(["end"]):
+            if self.is_told("ended"):
                 raise RuntimeError("another process has ended")
             if end is not None and time.monotonic() > end:
                 raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {timeout}")
@@ -70,6 +78,7 @@ class World:
     def first_to_end(self, how: str) -> tuple[int, str]:
         """Tell the others that, and how, this process ends; return who was the first to end, and how."""
         told = self.store.compare_set("end", "", f"{self.rank} {how}").decode()
+        self.tell("ended")
         rank, _, first = told.partition(" ")
         return int(rank), first
 

@@ -575,7 +575,7 @@ def finished(commands: list[list[str]], **environment: str) -> list[subprocess.C
 @pytest.mark.slow
 def test_torchrun(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
     options = small_options(demo_root, tmp_path / "run")
-    command = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "drsl_plugin", "torchreid", *options]
+    command = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "drsl_plugin", "torchreid", *options]
     (done,) = finished([[sys.executable, *command]])
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("** Results **") == done.stdout.count("=> Start training") == 1
