@@ -34,10 +34,7 @@ def sub_batch_problems(cfg: Any, processes: int) -> Iterator[str]:
         processes: how many share a batch, on all machines.
     """
     sub_batch, batch = sub_batch_of(cfg), cfg.SOLVER.IMS_PER_BATCH
-    share = f"SOLVER.IMS_PER_BATCH {batch}"
-    if processes > 1:
-        share = f"the {batch // processes} images of each of {processes} processes ({share})"
-    problem = sub_batch_problem(sub_batch, max(batch, 0) // processes, share)
+    problem = sub_batch_problem(sub_batch, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
     if problem:
         yield f"MODEL.LOSSES.DRSL.SUB_BATCH {sub_batch}: {problem}"
 

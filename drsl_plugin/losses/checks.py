@@ -51,7 +51,7 @@ def check_computation(backend: str, chunk_budget: int | None) -> None:
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
-    if chunk_budget is not None and (not isinstance(chunk_budget, int) or isinstance(chunk_budget, bool)):
+    if chunk_budget is not None and not is_whole_number(chunk_budget):
         raise ValueError(f"chunk_budget must be a whole number of bytes, or None, got {chunk_budget!r}")
     if chunk_budget is not None and chunk_budget < 1:
         raise ValueError(f"chunk_budget must be at least one query's row of scores, got {chunk_budget} bytes")

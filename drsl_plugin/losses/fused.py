@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.backprop import CosineRows, EuclideanRows
+from drsl_plugin.losses.backprop import CosineRows, EuclideanRows, RowScores
 from drsl_plugin.losses.checks import Distance, Relaxation, Settings, Sort
 from drsl_plugin.losses.identities import find_identities
 from drsl_plugin.losses.rows import RowGradients, row_gradients
@@ -110,8 +110,8 @@ def loss_and_gradients(
     identities = find_identities(labels, labels if other_labels is None else torch.cat([labels, other_labels]))
     weights = identities.weights(queries.dtype)
     wants = (wanted, others_wanted)
-    scores = (CosineRows if distance == "cosine" else EuclideanRows)(queries, others, wants)
-    angles = None  # where they are not the scores themselves
+    scores: RowScores = (CosineRows if distance == "cosine" else EuclideanRows)(queries, others, wants)
+    angles: RowScores | None = None  # where they are not the scores themselves
     if distance != "cosine" and sort != "none":
         angles = CosineRows(queries, others, wants if sort == "angle" else (False, False))
     # The kernel's work does not depend on the number of positives, which only the device knows.

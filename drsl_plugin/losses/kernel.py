@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from typing import Any
 
 import numpy as np
 import torch
@@ -307,9 +306,3 @@ def _rows(
     tl.store(parts + row * 4 + 1, sorting_sum)
     tl.store(parts + row * 4 + 2, ap_sum)
     tl.store(parts + row * 4 + 3, above_sum)
-
-
-def is_interpreted() -> bool:
-    """Tell whether Triton interprets its kernels, on the CPU: its ``TRITON_INTERPRET`` was set when this was read."""
-    kernel: Any = _rows
-    return not isinstance(kernel, triton.runtime.JITFunction)

@@ -121,18 +121,23 @@ class TwoStage:
         return self._model.no_sync()
 
 
-def sub_batch_problem(sub_batch: int, batch: int, of: str) -> str:
+def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, samples: str = "samples") -> str:
     """Say what is wrong with the size of a sub-batch; nothing where 0 switches it off.
 
     Args:
         sub_batch: the size.
-        batch: the number of samples in a batch.
+        batch: the number of samples in a batch, that of all processes.
         of: the batch in words, such as ``"train.batch_size 64"``.
+        processes: how many share the batch.
+        samples: what they are called.
 
     Example:
         >>> sub_batch_problem(5, 16, "train.batch_size 16")
         'does not divide train.batch_size 16; 4 or 8 would do (0 is off)'
     """
+    if processes > 1:
+        batch //= processes
+        of = f"the {batch} {samples} of each of {processes} processes ({of})"
     if sub_batch < 0:
         return "must be 0 (off) or above"
     if sub_batch == 0 or batch % sub_batch == 0:

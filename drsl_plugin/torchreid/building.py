@@ -139,10 +139,7 @@ def _check_positives(cfg: Any) -> None:
 
 
 def _check_sub_batch(sub_batch: int, batch: int) -> None:
-    of, several = f"train.batch_size {batch}", processes.count()
-    if several > 1:
-        of = f"the {batch // several} samples of each of {several} processes ({of})"
-    problem = sub_batch_problem(sub_batch, batch // several, of)
+    problem = sub_batch_problem(sub_batch, batch, f"train.batch_size {batch}", processes.count())
     if problem:
         raise DRSLError(f"loss.drsl.sub_batch {sub_batch}: {problem}")
 

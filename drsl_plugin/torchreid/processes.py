@@ -110,7 +110,7 @@ def start(use_gpu: bool) -> None:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", _world.size))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
     world, key = _world, _world.next_key()
-    world.store.add(key, 1)
+    world.tell(key)
     world.wait(lambda: world.store.add(key, 0) == world.size, TIMEOUT)
     group = dist.PrefixStore("group", world.store)
     backend = "nccl" if use_gpu else "gloo"
