@@ -27,6 +27,10 @@ class Ranking(NamedTuple):
     mINP: float  # noqa: N815
     ap: NDArray[np.float64]
     """``(valid queries,)``: the average precision of each query."""
+    inp: NDArray[np.float64]
+    """``(valid queries,)``: the inverse negative penalty of each query."""
+    curves: NDArray[np.float64]
+    """``(valid queries, max_rank)``: the CMC curve of each query; ``cmc`` is their mean."""
 
 
 def evaluate_ranking(
@@ -143,7 +147,10 @@ def evaluate_features(
         if single_shot:
             curves.append(expected_cmc(distances, *labels, max_rank=max_rank))
     ranking = _averages(ranks, max_rank)
-    return ranking._replace(cmc=np.concatenate(curves).mean(axis=0)) if single_shot else ranking
+    if not single_shot:
+        return ranking
+    expected = np.concatenate(curves)
+    return ranking._replace(cmc=expected.mean(axis=0), curves=expected)
 
 
 def _distances(
@@ -199,7 +206,7 @@ def _averages(ranks: Sequence[NDArray[np.integer]], max_rank: int) -> Ranking:
     if not ranks:
         raise ValueError(NO_MATCH)
     ap = np.array([np.mean(np.arange(1, len(each) + 1) / each) for each in ranks])
-    inp = [len(each) / each[-1] for each in ranks]
+    inp = np.array([len(each) / each[-1] for each in ranks])
     firsts = np.array([each[0] for each in ranks])
-    cmc = (firsts[:, None] <= np.arange(1, max_rank + 1)).mean(axis=0)
-    return Ranking(cmc, float(ap.mean()), float(np.mean(inp)), ap)
+    curves = (firsts[:, None] <= np.arange(1, max_rank + 1)).astype(np.float64)
+    return Ranking(curves.mean(axis=0), float(ap.mean()), float(inp.mean()), ap, inp, curves)

@@ -86,6 +86,15 @@ def test_metrics_follow_their_definitions(seed: int, metric: str) -> None:
     assert len(ranking.ap) == sum(result is not None for result in results) < len(results)
 
 
+@pytest.mark.parametrize("single_shot", [False, True])
+def test_the_values_of_each_query_have_the_metrics_as_means(single_shot: bool) -> None:
+    ranking = evaluate_features(*problem(1), single_shot=single_shot)
+    assert ranking.ap.shape == ranking.inp.shape == (len(ranking.curves),)
+    assert (ranking.ap.mean(), ranking.inp.mean()) == (ranking.mAP, ranking.mINP)
+    assert (ranking.curves.mean(axis=0) == ranking.cmc).all()
+    assert single_shot != (set(ranking.curves.ravel()) <= {0.0, 1.0})
+
+
 def test_junk_is_left_out_and_distractors_are_not() -> None:
     labels = np.array([3]), np.array([-1, 0, 3]), np.array([0]), np.array([1, 1, 1])
     ranking = evaluate_features(np.array([[1.0, 0.0]]), np.array([[1.0, 0.1], [1.0, 0.2], [1.0, 0.3]]), *labels)
