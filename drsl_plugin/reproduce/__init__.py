@@ -1,0 +1,1 @@
+"""``drsl reproduce``: table definitions to runs to one table."""

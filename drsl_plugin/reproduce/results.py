@@ -1,0 +1,64 @@
+"""A table of results before it is written: columns, and rows of cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from drsl_plugin.reproduce.statistics import RANKS, Cell
+
+DATA_TITLES = {"market1501": "Market-1501", "msmt17": "MSMT17", "cuhk03": "CUHK03"}
+METRIC_TITLES = {f"rank{k}": f"Rank-{k}" for k in RANKS}
+
+
+class Column(NamedTuple):
+    """A data set and a metric."""
+
+    data: str
+    metric: str
+
+    @property
+    def title(self) -> str:
+        """What stands above the column."""
+        return f"{DATA_TITLES.get(self.data, self.data)} {METRIC_TITLES.get(self.metric, self.metric)}"
+
+
+class ResultRow(NamedTuple):
+    """A row: a cell for each column, None where the row has no run for it."""
+
+    name: str
+    cells: Sequence[Cell | None]
+    baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table: what stands above it, in it and below it."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[ResultRow]
+    footnotes: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Check that each row has a cell for each column.
+
+        Raises:
+            ValueError: names the row that has not.
+        """
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(f"row {row.name!r}: {len(row.cells)} cells, must be {len(self.columns)}")
+
+    def cells(self) -> Iterator[tuple[ResultRow, Column, Cell]]:
+        """Go through the cells, row by row, without those that are None."""
+        for row in self.rows:
+            for column, cell in zip(self.columns, row.cells, strict=True):
+                if cell is not None:
+                    yield row, column, cell
+
+    @property
+    def has_baselines(self) -> bool:
+        """Whether a row names its baseline."""
+        return any(row.baseline for row in self.rows)
