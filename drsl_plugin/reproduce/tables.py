@@ -46,7 +46,7 @@ def to_markdown(table: ResultTable) -> str:
         table: the results.
 
     Returns:
-        The text; its cells read ``56.9 ± 0.4 +4.1 [3.0, 5.2] (57.0 [1])``, ``—`` where there is no number.
+        The text; its cells read ``56.9 ± 0.4, +4.1 [3.0, 5.2] (57.0 [1])``, ``—`` where there is no number.
 
     Example:
         >>> cell = Cell(0.5694, 0.004, 3, 3)
@@ -104,7 +104,8 @@ def to_csv(table: ResultTable) -> str:
 def _cell(cell: Cell | None, notes: Notes) -> str:
     if cell is None:
         return ""
-    return " ".join(filter(None, (mean_text(cell, notes), difference_text(cell), published_text(cell, notes))))
+    numbers = ", ".join(filter(None, (mean_text(cell, notes), difference_text(cell))))
+    return f"{numbers} {published_text(cell, notes)}".rstrip()
 
 
 def _markdown_line(cells: list[str]) -> str:

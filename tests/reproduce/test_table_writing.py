@@ -58,8 +58,8 @@ def test_markdown_says_it_all(table: ResultTable) -> None:
 |  | baseline | Market-1501 mAP | MSMT17 Rank-1 |
 |---|---|---|---|
 | softmax |  | 70.0 ± 1.2 (82.6 [1]) | 40.0 (a) |
-| DRSL | softmax | 74.1 ± 0.4 +4.1 [3.0, 5.2] (not public [2]) | — (b) (not public [2]) |
-| AGW | softmax | 70.0 ± 0.0 0.0 [−2.0, 1.0] (82.6 [1]) |  |
+| DRSL | softmax | 74.1 ± 0.4, +4.1 [3.0, 5.2] (not public [2]) | — (b) (not public [2]) |
+| AGW | softmax | 70.0 ± 0.0, 0.0 [−2.0, 1.0] (82.6 [1]) |  |
 
 Percent: mean ± standard deviation over 3 seeds; with a sign, the difference to the row's baseline and the 95 % \
 interval of a paired bootstrap over queries (other queries, not other seeds); in parentheses, the published value.
