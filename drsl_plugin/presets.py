@@ -184,6 +184,52 @@ def copy_preset(name: str, destination: Path) -> Path:
     return target
 
 
+def merged_settings(path: Path) -> dict[str, Any]:
+    """Read a configuration file and those that it builds on, merged by FastReID's rule.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its nested settings.
+
+    Example:
+        >>> merged_settings(preset_path("Market1501/bagtricks_R50_drsl"))["SOLVER"]["IMS_PER_BATCH"]
+        64
+    """
+    merged: dict[str, Any] = {}
+    for text in reversed(_with_bases(path).values()):
+        merged = _merge_trees(merged, yaml.safe_load(text) or {})
+    merged.pop(_BASE, None)
+    return merged
+
+
+def table_path(path_or_name: str) -> Path:
+    """Find a table file: an existing file, or one of the shipped tables by its name.
+
+    Args:
+        path_or_name: a path, or the name of a file in ``configs/tables/``, without its suffix or with it.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        DRSLError: there is neither.
+
+    Example:
+        >>> table_path("ablation").name
+        'ablation.yaml'
+    """
+    path = Path(path_or_name)
+    if path.is_file():
+        return path
+    shipped = {each.stem: each for each in sorted((_configs_folder() / "tables").glob("*.yaml"))}
+    stem = _stem(path_or_name).removeprefix("tables/")
+    if stem not in shipped:
+        raise DRSLError(f"TABLE: no file {path_or_name!r}, and the shipped tables are {', '.join(shipped)}")
+    return shipped[stem]
+
+
 def _configs_folder() -> Path:
     """Return ``configs/``: inside the package once installed, beside it in a checkout or an editable install."""
     package = Path(__file__).resolve().parent
@@ -263,6 +309,15 @@ def _merge(base: dict[str, _Setting], leaf: dict[str, _Setting]) -> dict[str, _S
             merged[key] = _Setting(_merge(below.value, setting.value), setting.comment or below.comment)
         else:
             merged[key] = setting
+    return merged
+
+
+def _merge_trees(base: dict[str, Any], leaf: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested settings by the same rule."""
+    merged = {**base, **leaf}
+    for key in base.keys() & leaf.keys():
+        if isinstance(base[key], dict) and isinstance(leaf[key], dict):
+            merged[key] = _merge_trees(base[key], leaf[key])
     return merged
 
 

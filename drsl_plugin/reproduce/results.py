@@ -16,12 +16,16 @@ class Column(NamedTuple):
     """A data set and a metric."""
 
     data: str
+    """As Torchreid spells it."""
     metric: str
+    """One of :data:`~drsl_plugin.reproduce.statistics.METRICS`."""
+    heading: str | None = None
+    """What stands above the column; None for the names of the two."""
 
     @property
     def title(self) -> str:
         """What stands above the column."""
-        return f"{DATA_TITLES.get(self.data, self.data)} {METRIC_TITLES.get(self.metric, self.metric)}"
+        return self.heading or f"{DATA_TITLES.get(self.data, self.data)} {METRIC_TITLES.get(self.metric, self.metric)}"
 
 
 class ResultRow(NamedTuple):

@@ -96,7 +96,7 @@ def to_csv(table: ResultTable) -> str:
         difference = cell.difference or (None, None, None)
         value, source = cell.published or (None, None)
         published = NOT_PUBLIC if cell.published and value is None else value
-        what, run = (row.name, row.baseline, *column), (cell.mean, cell.sd, cell.seeds, cell.wanted)
+        what, run = (row.name, row.baseline, column.data, column.metric), (cell.mean, cell.sd, cell.seeds, cell.wanted)
         writer.writerow([*what, *run, *difference, published, source, cell.problem])
     return text.getvalue()
 
