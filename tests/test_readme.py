@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from drsl_plugin.fastreid.config import get_cfg
-from drsl_plugin.presets import preset_names
+from drsl_plugin.presets import preset_names, table_path
+from drsl_plugin.reproduce.runs import table_runs
+from drsl_plugin.reproduce.table_files import read_table
 from drsl_plugin.torchreid import get_default_config
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,22 @@ def test_the_table_of_fastreids_settings_has_the_keys_and_defaults() -> None:
     cfg = get_cfg()
     assert rows == {key: str(value) for key, value in cfg.MODEL.LOSSES.DRSL.items()}
     assert f"| `SEED` | `{cfg.SEED}` |" in README
+
+
+def test_the_table_file_can_be_read(tmp_path: Path) -> None:
+    text = re.search(r"<!-- a table -->\n```yaml\n(.*?)```", README, re.DOTALL)
+    assert text is not None
+    (tmp_path / "mine.yaml").write_text(text.group(1), encoding="utf-8")
+    table = read_table(tmp_path / "mine.yaml")
+    runs = table_runs(table, tmp_path)
+    assert [row.name for row in table.rows][1] == "DRSL, temperature 0.02"
+    assert len(runs) == 3 * 7
+
+
+def test_the_shipped_tables_have_as_many_runs_as_it_says(tmp_path: Path) -> None:
+    counts = dict(re.findall(r"^\| `(\w+)` \| .* \| (\d+) \|$", README, re.MULTILINE))
+    assert counts == {name: str(len(table_runs(read_table(table_path(name)), tmp_path))) for name in counts}
+    assert set(counts) == {"zoo", "ablation", "imbalance", "demo"}
 
 
 def test_presets_that_the_readme_names_exist() -> None:
