@@ -221,6 +221,24 @@ def reproduce_command(
         raise typer.Exit(code)
 
 
+@app.command("report")
+@_plain_errors
+def report_command(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of either toolbox.", metavar="RUN...")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The page; replaced if there.", metavar="FILE.html")
+    ] = Path("report.html"),
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder to look for the images in, in place of where the runs saw them.", metavar="DIR"),
+    ] = None,
+) -> None:
+    """Make one HTML page of runs, side by side: settings, curves, distances, ranked lists, a map."""
+    from drsl_plugin.report.main import main as make_report
+
+    make_report(runs, output, images)
+
+
 @presets_app.callback(invoke_without_command=True)
 @_plain_errors
 def list_presets(context: typer.Context) -> None:

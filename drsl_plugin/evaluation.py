@@ -137,7 +137,7 @@ def evaluate_features(
     ranks: list[NDArray[np.integer]] = []
     curves: list[NDArray[np.float64]] = []
     start = 0
-    for distances in _distances(query_features, gallery_features, metric, chunk_budget):
+    for distances in distance_chunks(query_features, gallery_features, metric, chunk_budget):
         chunk = slice(start, start + len(distances))
         start = chunk.stop
         if len(pids) < len(kept):
@@ -153,10 +153,20 @@ def evaluate_features(
     return ranking._replace(cmc=expected.mean(axis=0), curves=expected)
 
 
-def _distances(
-    queries: NDArray[np.floating], gallery: NDArray[np.floating], metric: str, budget: int
+def distance_chunks(
+    queries: NDArray[np.floating], gallery: NDArray[np.floating], metric: str, budget: int = CHUNK_BUDGET
 ) -> Iterator[NDArray[np.floating]]:
-    """Yield the distances of a chunk of queries at a time, by the toolboxes' own formulas."""
+    """Yield the distances of a chunk of queries at a time, by the toolboxes' own formulas.
+
+    Args:
+        queries: ``(Q, D)``, finite.
+        gallery: ``(G, D)``, finite.
+        metric: ``"cosine"``, for 1 − cos, or ``"euclidean"``, for the squared Euclidean distance.
+        budget: bytes of distances at a time; a chunk has at least one query.
+
+    Yields:
+        ``(queries of the chunk, G)``, in the features' precision, at least single; the caller's to write to.
+    """
     precision = torch.float64 if np.float64 in (queries.dtype, gallery.dtype) else torch.float32
     q, g = (torch.from_numpy(np.require(each, requirements=["C", "W"])).to(precision) for each in (queries, gallery))
     if metric == "cosine":
