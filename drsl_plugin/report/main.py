@@ -17,9 +17,10 @@ try:
     from drsl_plugin.report.pictures import Pictures
     from drsl_plugin.report.runs import read_runs
 except ModuleNotFoundError as error:  # PyTorch runs without them
-    if (error.name or "").partition(".")[0] not in NEEDED:
+    missing = (error.name or "").partition(".")[0]
+    if missing not in NEEDED:
         raise
-    raise ImportError(f'drsl report needs {error.name}: pip install "drsl-plugin[report]"') from None
+    raise ImportError(f'drsl report needs {missing}: pip install "drsl-plugin[report]"') from None
 
 
 def main(paths: Sequence[Path], output: Path, images: Path | None = None) -> None:

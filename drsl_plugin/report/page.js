@@ -11,7 +11,7 @@ if (form) {
     for (const panel of panels) panel.hidden = panel.dataset.run !== run || panel.dataset.target !== target;
     const shown = panels.find((panel) => !panel.hidden);
     document.getElementById("none").hidden = Boolean(shown);
-    document.getElementById("shown").textContent = shown ? "Shown: " + shown.querySelector("h3").textContent : "";
+    document.getElementById("shown").textContent = shown ? "Shown: " + shown.querySelector("h3").textContent.trim() : "";
   };
   form.addEventListener("change", show);
   form.addEventListener("submit", (event) => event.preventDefault());
