@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from typer.testing import CliRunner, Result
 
 from drsl_plugin.cli import app
+from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluate import evaluate_file, run_protocol
 from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce import main as reproduce_main
+from drsl_plugin.reproduce.main import Options
 from drsl_plugin.reproduce.scheduling import Schedule
 
 SMALL = [
@@ -183,3 +187,25 @@ def test_dry_run_prints_commands_and_writes_nothing(tmp_path: Path, table: Path)
     assert len(lines) == 4
     assert lines[1].startswith("drsl torchreid --config-file ")
     assert " train.seed 1 " in lines[1]
+
+
+# slots: what tells processes that run at once apart
+
+
+def test_a_run_on_each_gpu_and_several_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    gpus = [{"CUDA_VISIBLE_DEVICES": "0"}, {"CUDA_VISIBLE_DEVICES": "3"}]
+    assert reproduce_main._slots(Options(gpus="0,3")) == gpus
+    assert reproduce_main._slots(Options(gpus="0,3", jobs=3)) == [*gpus, gpus[0]]
+    with pytest.raises(DRSLError, match=r"--gpus 0,0: different numbers of GPUs, .*; torch finds 0 to 3 here"):
+        reproduce_main._slots(Options(gpus="0,0"))
+
+
+def test_runs_at_once_share_the_cores_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert reproduce_main._slots(Options()) == [{}]
+    assert reproduce_main._slots(Options(jobs=2)) == [{"OMP_NUM_THREADS": "4"}] * 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert reproduce_main._slots(Options(jobs=2)) == [{"OMP_NUM_THREADS": "1"}] * 2
