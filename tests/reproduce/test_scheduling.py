@@ -69,6 +69,8 @@ def test_a_run_without_the_evaluation_of_its_last_epoch_is_not_finished(runs: li
     metrics.write_text(text.replace('"epoch": 2', '"epoch": 1'))
     assert not runs[0].is_finished()
     assert runs[0].epochs() == (1, 2)
+    metrics.write_text(text.replace('"mAP"', '"loss_x"'))  # the last step, and no evaluation behind it
+    assert not runs[0].is_finished()
     metrics.write_text(text + '{"step": 3, "epo')  # a line that was cut off says nothing
     assert runs[0].is_finished()
     assert runs[0].epochs() == (2, 2)
