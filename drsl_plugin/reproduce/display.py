@@ -58,7 +58,8 @@ class _Display:
         for run in schedule.done:
             self._tell(run, _result(run), done, left)
         for run, reason in schedule.failed.values():
-            self._tell(run, f"failed: {reason} ({run.log})", done, left)
+            anew = f"; to begin it anew, delete {run.folder}" if run.checkpoint() else ""
+            self._tell(run, f"failed: {reason} ({run.log}{anew})", done, left)
         for each in schedule.active:
             bar = self._bars.get(each.run.folder)
             if bar is None:
