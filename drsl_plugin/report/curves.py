@@ -79,9 +79,9 @@ def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]
 
     Args:
         rows: of ``metrics.jsonl``.
-        target: the data set.
+        target: the data set, however its name is spelt.
     """
-    mine = [row for row in rows if row.get("target") == target and _number(row.get("step"))]
+    mine = [row for row in rows if str(row.get("target")).lower() == target.lower() and _number(row.get("step"))]
     curves = {}
     for name in EVALUATED:
         values = {row["step"]: [100 * row[name]] for row in mine if _number(row.get(name))}

@@ -44,7 +44,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for place, path in enumerate(resolved):
         if path in resolved[:place]:
             raise DRSLError(f"{paths[place]}: the same run folder twice")
-    found = [feature_files(path) for path in paths]
+    found = same_targets([feature_files(path) for path in paths])
     return [
         Run(label, path, features, run_protocol(path), _config(path), _environment(path), _rows(path))
         for label, path, features in zip(labels(resolved), paths, found, strict=True)
@@ -68,6 +68,20 @@ def labels(paths: Sequence[Path]) -> list[str]:
         length = next((n for n in lengths if all(other[-n:] != path.parts[-n:] for other in others)), len(path.parts))
         found.append(Path(*path.parts[-length:]).as_posix())
     return found
+
+
+def same_targets(found: Sequence[dict[str, Path]]) -> list[dict[str, Path]]:
+    """Give a target one name: the toolboxes spell the same data set ``market1501`` and ``Market1501``.
+
+    Args:
+        found: each run's files by target.
+
+    Example:
+        >>> [list(each) for each in same_targets([{"market1501": Path("a")}, {"Market1501": Path("b")}])]
+        [['market1501'], ['market1501']]
+    """
+    spelt: dict[str, str] = {}
+    return [{spelt.setdefault(target.lower(), target): path for target, path in files.items()} for files in found]
 
 
 def _config(path: Path) -> dict[str, str]:

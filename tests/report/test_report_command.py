@@ -76,6 +76,13 @@ def test_runs_of_other_targets_and_without_anything_but_features(tmp_path: Path,
     assert "No metrics.jsonl, so nothing of the training: bare." in found
 
 
+def test_a_target_that_the_toolboxes_spell_differently_is_one(tmp_path: Path, make_run: MakeRun) -> None:
+    output = tmp_path / "page.html"
+    report(make_run("a"), make_run("b", 1, targets={"Market1501": made_features(1)}), "-o", output)
+    assert "No features of" not in text(output)
+    assert output.read_text(encoding="utf-8").count("<strong>CMC curve</strong>") == 1
+
+
 def test_what_files_hold_is_text_on_the_page(tmp_path: Path, make_run: MakeRun) -> None:
     config = {"loss": {"name": "</script><script>alert(1)</script>", "<i>": '"&'}, "$x^2$": "{{ 7 * 7 }}"}
     arrays = made_features(0, tmp_path / "<u>'\"")

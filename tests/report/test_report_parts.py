@@ -105,7 +105,7 @@ def test_branches_are_one_curve_and_what_is_not_finite_is_left_out() -> None:
 
 def test_evaluations_are_of_the_target_and_only_where_there_are_several() -> None:
     rows = [{"step": step, "target": target, "mAP": step / 100} for step in (10, 20) for target in ("a", "b")]
-    assert evaluations(rows, "a")["mAP"].values.tolist() == [10, 20]
+    assert evaluations(rows, "a")["mAP"].values.tolist() == evaluations(rows, "A")["mAP"].values.tolist() == [10, 20]
     assert evaluations(rows[:2], "a") == evaluations(rows, "c") == {}
 
 
