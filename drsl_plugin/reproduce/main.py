@@ -39,7 +39,7 @@ class Options:
     gpus: str | None = None
     """Numbers of GPUs, separated by commas."""
     only: Sequence[str] = ()
-    """Names of the rows to run; the table has all rows, with what is there of the others."""
+    """Names of the rows to run, or how they begin, up to a comma; the table shows what is there of the others, too."""
     data: Sequence[str] = ()
     """Data sets to run, likewise."""
     dry_run: bool = False
@@ -102,13 +102,23 @@ def _selected(runs: Sequence[Run], table: Table, options: Options) -> list[Run]:
     rows, data = [row.name for row in table.rows], [column.data for column in table.columns]
     for option, asked, known in (("--only", options.only, rows), ("--data", options.data, data)):
         for each in asked:
-            if each not in known:
-                hint = nearest(each, known) or f"; there are {', '.join(dict.fromkeys(known))}"
+            if not any(_names(each, name) for name in known):
+                names = ", ".join(repr(name) for name in dict.fromkeys(known))
+                hint = nearest(each, known) or f"; there are {names}"
                 raise DRSLError(f"{option} {each}: the table has none of this name{hint}")
-    kept = [run for run in runs if run.row.name in (options.only or rows) and run.data in (options.data or data)]
+    kept = [
+        run
+        for run in runs
+        if any(_names(each, run.row.name) for each in options.only or rows) and run.data in (options.data or data)
+    ]
     if not kept:
         raise DRSLError("--only, --data: no row that was named is of a data set that was named")
     return list({run.folder: run for run in kept}.values())
+
+
+def _names(asked: str, name: str) -> bool:
+    """Tell whether a row is meant: by its name, or by how it begins, up to a comma, as all rows of a grid do."""
+    return name == asked or name.startswith(f"{asked}, ")
 
 
 def _changed(table: Table, changes: Sequence[str]) -> Table:

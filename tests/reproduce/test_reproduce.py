@@ -131,7 +131,7 @@ def table(tmp_path: Path) -> Path:
 BAD = [
     (["nothing.yaml"], "TABLE: no file 'nothing.yaml', and the shipped tables are ablation, demo, imbalance, zoo"),
     (["demo", "--only", "Torchreid DRSL"], "--only Torchreid DRSL: .*did you mean .*Torchreid, DRSL"),
-    (["demo", "--data", "msmt17"], "--data msmt17: the table has none of this name; there are market1501"),
+    (["demo", "--data", "msmt17"], "--data msmt17: the table has none of this name; there are 'market1501'"),
     (["demo", "--jobs", "0"], "--jobs 0: must be 1 or above"),
     (["demo", "--gpus", "7"], "--gpus 7: different numbers of GPUs, commas between them; torch finds"),
     (["demo", "--gpus", "a"], "--gpus a: different numbers"),
@@ -187,6 +187,18 @@ def test_dry_run_prints_commands_and_writes_nothing(tmp_path: Path, table: Path)
     assert len(lines) == 4
     assert lines[1].startswith("drsl torchreid --config-file ")
     assert " train.seed 1 " in lines[1]
+
+
+def test_only_takes_the_rows_that_begin_so_up_to_a_comma(tmp_path: Path, table: Path) -> None:
+    def titles(*only: str) -> list[str]:
+        options = [word for each in only for word in ("--only", each)]
+        result = drsl("reproduce", table, "-o", tmp_path / "out", "--dry-run", *options)
+        assert result.exit_code == (0 if result.stdout else 2)
+        return [line for line in result.stdout.splitlines() if line.startswith("#") and "seed 1" in line]
+
+    assert len(titles("FastReID")) == 2
+    assert len(titles("Torchreid", "FastReID, DRSL")) == 5
+    assert titles("Torch") == []
 
 
 # slots: what tells processes that run at once apart

@@ -100,12 +100,12 @@ def test_a_failure_is_told_and_the_others_are_run(runs: list[Run], takes: Takes)
     assert schedule.done == [runs[0], runs[2], runs[3]]
 
 
-def test_bad_input_to_the_first_run_of_all_stops_the_table(runs: list[Run]) -> None:
-    failing = "print('drsl: error: --root: nothing there'); raise SystemExit(2)"
-    schedule = Schedule(runs, lambda run: [sys.executable, "-c", failing], [{}])
-    with pytest.raises(DRSLError, match=r"row · market1501 · seed 0: --root: nothing there \(.*run-0.log\)"):
-        schedule.run()
-    assert len(schedule.failed) == 1
+def test_a_first_run_that_fails_does_not_keep_the_others_from_running(runs: list[Run], takes: Takes) -> None:
+    failing = "print('drsl: error: train.batch_size 4096: too many'); raise SystemExit(2)"
+    schedule = Schedule(runs, lambda run: [sys.executable, "-c", failing] if run.seed == 0 else takes(0)(run), [{}])
+    schedule.run()
+    assert schedule.failed == {runs[0].folder: (runs[0], "train.batch_size 4096: too many")}
+    assert schedule.done == runs[1:]
 
 
 def test_no_space_on_the_disk_is_found_out_before(
