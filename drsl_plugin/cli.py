@@ -151,8 +151,8 @@ def download_command(
 
     What has to be asked for gets its instructions instead, and exit code 1.
     """
+    from drsl_plugin.data.catalogue import published
     from drsl_plugin.data.download import download, instructions
-    from drsl_plugin.data.published import published
     from drsl_plugin.doctor import training
 
     data_set = published(dataset)

@@ -16,8 +16,8 @@ from typing import Literal, NamedTuple
 import torch
 
 from drsl_plugin import __version__
-from drsl_plugin.cython_part import find_module
 from drsl_plugin.errors import OneLineParser
+from drsl_plugin.fastreid.cython_part import find_module
 from drsl_plugin.presets import preset_names
 from drsl_plugin.troubles import (
     OPENCV,

@@ -12,7 +12,7 @@ from drsl_plugin.errors import DRSLError, nearest
 
 try:
     from drsl_plugin.evaluation import METRICS, Ranking, evaluate_features
-    from drsl_plugin.feature_files import read_features
+    from drsl_plugin.runs.features import read_features
 except ModuleNotFoundError as error:  # PyTorch runs without it
     if error.name != "numpy":
         raise
@@ -88,7 +88,7 @@ def evaluate_file(path: Path, protocol: Protocol) -> Result:
     """Evaluate a file of features.
 
     Args:
-        path: as :func:`~drsl_plugin.feature_files.read_features` reads it.
+        path: as :func:`~drsl_plugin.runs.features.read_features` reads it.
         protocol: how.
 
     Raises:

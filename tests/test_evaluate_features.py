@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from drsl_plugin.evaluation import CHUNK_BUDGET, Ranking, evaluate_features, evaluate_ranking
+from drsl_plugin.evaluation.single_shot import expected_cmc
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.single_shot import expected_cmc
 
 Problem = tuple[np.ndarray, ...]
 METRICS = ["cosine", "euclidean"]
@@ -174,7 +174,7 @@ def test_chunks_change_nothing(metric: str, single_shot: bool, chunk_budget: int
 
 def test_the_distance_matrix_is_never_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
-    module = importlib.import_module("drsl_plugin.evaluation")
+    module = importlib.import_module("drsl_plugin.evaluation.ranking")
     ranks = module._match_ranks
 
     def listen(distances: np.ndarray, *labels: np.ndarray) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 
 @pytest.fixture

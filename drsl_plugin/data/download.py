@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from drsl_plugin.data.catalogue import PublishedSet, Source
 from drsl_plugin.data.fetch import check_digest, check_room, fetch
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
 from drsl_plugin.data.progress import progress_bars
-from drsl_plugin.data.published import PublishedSet, Source
 from drsl_plugin.data.unpack import Archive, open_archive
 from drsl_plugin.errors import DRSLError
 

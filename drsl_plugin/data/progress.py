@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from drsl_plugin.data.demo import render_demo
+from drsl_plugin.data.rendered.demo import render_demo
 
 
 def progress_bars() -> Progress:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.checkpoint_files import check_kind, load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.memory import KEY, tell_of_memories
-from drsl_plugin.run_folder import whole_file
+from drsl_plugin.runs.checkpoint_files import check_kind, load
+from drsl_plugin.runs.folder import whole_file
 
 
 class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):

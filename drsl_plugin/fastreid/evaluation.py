@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from drsl_plugin.cython_part import build_obstacles
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluation import evaluate_ranking
+from drsl_plugin.fastreid.cython_part import build_obstacles
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 logger = logging.getLogger("fastreid.drsl")
 

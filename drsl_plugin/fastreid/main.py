@@ -9,7 +9,7 @@ from typing import Any
 
 from drsl_plugin.errors import ConfigError, OneLineParser
 from drsl_plugin.fastreid.config import get_cfg, merge_file, merge_options
-from drsl_plugin.fastreid.launch import launch
+from drsl_plugin.fastreid.processes import launch
 from drsl_plugin.fastreid.training import Job, is_cpu_run, run_job, run_problems, unharmed_folder
 from drsl_plugin.presets import preset_name, resolve_config
 

@@ -13,7 +13,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME, architectures, is_own, loss_name_problems
 from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
 from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS
-from drsl_plugin.pretrained import explained_download
+from drsl_plugin.toolbox.pretrained import explained_download
 
 logger = logging.getLogger("fastreid.drsl")
 

@@ -10,7 +10,7 @@ from typing import Any
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import PARTS
 from drsl_plugin.fastreid.temperature import TEMPERATURE
-from drsl_plugin.run_folder import RunFolder, environment
+from drsl_plugin.runs.folder import RunFolder, environment
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -20,7 +20,7 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
 
     Args:
         folder: the run's folder.
-        facts: of :func:`~drsl_plugin.run_folder.environment`.
+        facts: of :func:`~drsl_plugin.runs.folder.environment`.
     """
 
     def __init__(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:

@@ -20,11 +20,11 @@ from drsl_plugin.fastreid.compat import keep_gradient_buffers, plain_loaders
 from drsl_plugin.fastreid.config import add_drsl_config
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.launch import launch
 from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.processes import launch
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.training import quiet_warnings
-from drsl_plugin.main_program import as_main_program, plain_config_errors
+from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
 
 
 def run_script(script: Path, argv: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_eval
 from drsl_plugin.fastreid.seeding import chosen_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches, sub_batch_of
 from drsl_plugin.fastreid.temperature import temperature_hooks
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 logger = logging.getLogger("fastreid.drsl")
 

@@ -19,7 +19,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.recording import record_evaluation, run_facts
 from drsl_plugin.fastreid.seeding import chosen_seed, seed_process
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 
 class Job(NamedTuple):

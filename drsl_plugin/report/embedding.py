@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from drsl_plugin.evaluation import JUNK
-from drsl_plugin.feature_files import FeatureFile
 from drsl_plugin.report.pairs import counted_queries
+from drsl_plugin.runs.features import FeatureFile
 
 POINTS = 1000
 """At most."""

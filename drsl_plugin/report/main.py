@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import whole_file
+from drsl_plugin.runs.folder import whole_file
 
 NEEDED = ("numpy", "matplotlib", "PIL", "jinja2", "markupsafe", "sklearn")
 try:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drsl_plugin.evaluation import JUNK, distance_chunks
-from drsl_plugin.feature_files import FeatureFile
+from drsl_plugin.runs.features import FeatureFile
 
 BINS = {"cosine": 200, "angle": 180}
 """Bins over 0…2 and over 0…180 degrees."""

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluate import Result
 from drsl_plugin.evaluation import evaluate_features
-from drsl_plugin.feature_files import read_features
 from drsl_plugin.report.embedding import Map, embedding_map
 from drsl_plugin.report.pairs import PairHistograms, pair_histograms
 from drsl_plugin.report.ranked import RankedList, ranked_lists
 from drsl_plugin.report.runs import Run
+from drsl_plugin.runs.features import read_features
 
 
 class Panel(NamedTuple):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drsl_plugin.evaluation import JUNK, distance_chunks
-from drsl_plugin.feature_files import FeatureFile
 from drsl_plugin.report.pairs import counted_queries
+from drsl_plugin.runs.features import FeatureFile
 
 QUERIES = 4
 """Of each kind."""

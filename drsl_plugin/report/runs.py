@@ -12,7 +12,7 @@ import yaml
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluate import Protocol, feature_files, run_protocol
 from drsl_plugin.report.settings import ENVIRONMENT_LEFT_OUT, flatten
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 
 class Run(NamedTuple):

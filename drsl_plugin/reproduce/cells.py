@@ -12,12 +12,12 @@ import numpy as np
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluate import evaluate_file, feature_files, run_protocol
 from drsl_plugin.evaluation import Ranking
-from drsl_plugin.feature_files import read_features
 from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable
 from drsl_plugin.reproduce.runs import Run, table_runs
 from drsl_plugin.reproduce.statistics import Cell, Difference, mean_and_sd, metric_values, paired_bootstrap
 from drsl_plugin.reproduce.table_files import Row, Table
-from drsl_plugin.run_folder import whole_file
+from drsl_plugin.runs.features import read_features
+from drsl_plugin.runs.folder import whole_file
 
 CACHE = "per-query.npz"
 

@@ -23,7 +23,7 @@ from drsl_plugin.reproduce.runs import Run, table_runs
 from drsl_plugin.reproduce.scheduling import Schedule
 from drsl_plugin.reproduce.table_files import Table, read_table
 from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from drsl_plugin.presets import merged_settings
 from drsl_plugin.reproduce.table_files import Row, Table, spelled
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 TAIL = 2**16
 """Bytes at the end of ``metrics.jsonl`` that are enough to have a whole line in them."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from drsl_plugin.checkpoint_files import check_kind, load
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import whole_file
+from drsl_plugin.runs.checkpoint_files import check_kind, load
+from drsl_plugin.runs.folder import whole_file
 
 NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"

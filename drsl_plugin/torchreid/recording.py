@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
-from drsl_plugin.run_folder import environment
+from drsl_plugin.runs.folder import environment
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine
 from drsl_plugin.torchreid.config import dump

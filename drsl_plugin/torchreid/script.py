@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.main_program import as_main_program, plain_config_errors
+from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
+from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
 from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
 from drsl_plugin.torchreid.checkpoints import resume_memory
 from drsl_plugin.torchreid.checks import check_datasets
@@ -21,7 +21,7 @@ from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
 from drsl_plugin.torchreid.recording import recorded, run_facts
-from drsl_plugin.torchreid.register import register, unregister
+from drsl_plugin.torchreid.registration import register, unregister
 
 
 def run_script(script: Path, argv: Sequence[str]) -> None:

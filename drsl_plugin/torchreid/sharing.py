@@ -16,7 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import random_state, set_random_state
 from drsl_plugin.torchreid.host import torchreid

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from drsl_plugin.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.pretrained import explained_download
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
+from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.pretrained import explained_download
 from drsl_plugin.torchreid import checkpoints, processes
 from drsl_plugin.torchreid.building import engine_class, engine_kwargs
 from drsl_plugin.torchreid.checks import check_config, datasets

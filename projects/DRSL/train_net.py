@@ -10,7 +10,7 @@ sys.path.append(".")
 from drsl_plugin.fastreid import DRSLTrainer, ExactCheckpointer, add_drsl_config, check_run, launch
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.main_program import plain_config_errors
+from drsl_plugin.toolbox.main_program import plain_config_errors
 from fastreid.config import get_cfg
 from fastreid.engine import default_argument_parser, default_setup
 from fastreid.utils import comm

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from drsl_plugin.cli import app
 from drsl_plugin.evaluation import evaluate_features
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Arrays = dict[str, Any]
 KEYS = ["mAP", "mINP", "rank1", "rank5", "rank10"]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from drsl_plugin import cython_part, troubles
+from drsl_plugin import troubles
+from drsl_plugin.fastreid import cython_part
 from drsl_plugin.troubles import TROUBLES, Stack, this_stack
 
 # No toolbox has a trouble here that it has not everywhere.

@@ -18,10 +18,11 @@ import pytest
 
 cv2 = pytest.importorskip("cv2")
 
-from drsl_plugin.data import render_demo, render_tracklets, rendering  # noqa: E402
-from drsl_plugin.data.fabrics import fabric  # noqa: E402
-from drsl_plugin.data.looks import GROUP_SIZE, PATTERNS, Pattern  # noqa: E402
-from drsl_plugin.data.poses import View  # noqa: E402
+from drsl_plugin.data import render_demo, render_tracklets  # noqa: E402
+from drsl_plugin.data.rendered import rendering  # noqa: E402
+from drsl_plugin.data.rendered.fabrics import fabric  # noqa: E402
+from drsl_plugin.data.rendered.looks import GROUP_SIZE, PATTERNS, Pattern  # noqa: E402
+from drsl_plugin.data.rendered.poses import View  # noqa: E402
 from drsl_plugin.errors import DRSLError  # noqa: E402
 
 MARKET = "Market-1501-v15.09.15"

@@ -24,8 +24,8 @@ from typer.testing import CliRunner, Result
 
 from drsl_plugin import doctor
 from drsl_plugin.cli import app
-from drsl_plugin.data import fetch, published, whole
-from drsl_plugin.data.published import PUBLISHED, Source
+from drsl_plugin.data import catalogue, fetch, whole
+from drsl_plugin.data.catalogue import PUBLISHED, Source
 
 MARKET = "Market-1501-v15.09.15"
 COUNTS = {"bounding_box_train": 4, "query": 2, "bounding_box_test": 6}
@@ -387,7 +387,7 @@ def test_a_second_time_is_refused_and_a_dangling_link_of_ours_is_not(market: Pat
     + [("CUHK03-NP", "cuhk03"), ("Market-1501-v15.09.15", "market1501")],
 )
 def test_names(given: str, name: str) -> None:
-    assert published.published(given).name == name
+    assert catalogue.published(given).name == name
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -34,12 +34,12 @@ from torch.nn import functional
 
 import drsl_plugin.fastreid
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.fastreid import compat, host
+from drsl_plugin.fastreid import compat, host, shims
 from drsl_plugin.fastreid.compat import FrozenSteps, keep_gradient_buffers, known_errors_unlogged, plain_loaders
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator, _can_compile
 from drsl_plugin.fastreid.host import INSTALL, fastreid
-from drsl_plugin.fastreid.launch import _gloo_process, _Job, launch
+from drsl_plugin.fastreid.processes import _gloo_process, _Job, launch
 from drsl_plugin.fastreid.recording import LinePrinter
 from drsl_plugin.fastreid.seeding import chosen_seed, mixed, seed_process, start_epoch_of_data
 from drsl_plugin.troubles import TROUBLES
@@ -124,11 +124,11 @@ def run_module(name: str) -> ModuleType:
 
 @pytest.mark.parametrize("name", ["fastreid.data.build", "fastreid.evaluation.testing"])
 def test_fastreid_needs_collections_mapping(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first half fails, FastReID imports ``collections.abc.Mapping``, and ``host.alias_mapping`` can go."""
+    """When the first half fails, FastReID imports ``collections.abc.Mapping``, and ``shims.alias_mapping`` can go."""
     monkeypatch.delattr(collections, "Mapping", raising=False)
     with pytest.raises(ImportError, match="Mapping"):
         run_module(name)
-    host.alias_mapping()
+    shims.alias_mapping()
     assert vars(collections)["Mapping"] is collections.abc.Mapping
     assert run_module(name).Mapping is collections.abc.Mapping
 
@@ -139,17 +139,17 @@ def test_fastreid_needs_collections_mapping(name: str, monkeypatch: pytest.Monke
     reason="GitHub's asks for it on old torch alone",
 )
 def test_pypi_needs_torch_six(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first half fails, PyPI's FastReID does without ``torch._six``, and ``host.stub_torch_six`` can go."""
+    """When the first half fails, PyPI's FastReID does without ``torch._six``, and ``shims.stub_torch_six`` can go."""
     monkeypatch.delitem(sys.modules, "torch._six", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r"torch\._six"):
         run_module("fastreid.data.build")
-    host.stub_torch_six()
+    shims.stub_torch_six()
     build = run_module("fastreid.data.build")
     batch = build.fast_batch_collator([{"images": torch.ones(2), "targets": 1, "img_paths": "a.jpg"}] * 2)
     assert batch["img_paths"] == ["a.jpg", "a.jpg"]
     assert batch["targets"].tolist() == [1, 1]
     stub = sys.modules["torch._six"]
-    host.stub_torch_six()
+    shims.stub_torch_six()
     assert sys.modules["torch._six"] is stub
 
 
@@ -204,11 +204,11 @@ def test_a_module_that_cannot_be_loaded_is_named(forgotten: pytest.MonkeyPatch, 
 def test_a_clone_in_the_current_folder_is_found(forgotten: pytest.MonkeyPatch, tmp_path: Path) -> None:
     forgotten.chdir(tmp_path)
     before = sys.path[:]
-    host._find_clone()
+    shims._find_clone()
     assert sys.path == before, "there is none here"
     (tmp_path / "fastreid/engine").mkdir(parents=True)
-    host._find_clone()
-    host._find_clone()
+    shims._find_clone()
+    shims._find_clone()
     assert sys.path == [*before, str(tmp_path)]
 
 
@@ -218,7 +218,7 @@ def test_a_clone_in_the_current_folder_is_left_alone_where_fastreid_is_imported(
     (tmp_path / "fastreid/engine").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     before = sys.path[:]
-    host._find_clone()
+    shims._find_clone()
     assert sys.path == before
 
 

@@ -21,7 +21,7 @@ from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.recording import record_evaluation
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 Market1501 = fastreid.data.datasets.Market1501

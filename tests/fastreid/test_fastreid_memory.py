@@ -20,7 +20,7 @@ from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.meta_arch import build_model
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 EventStorage = fastreid.utils.events.EventStorage

@@ -28,7 +28,7 @@ from drsl_plugin.fastreid import launch
 from drsl_plugin.fastreid.main import configure, main, parser
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.training import Job, run_job
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 STEPS = 4  # of an epoch

@@ -16,7 +16,7 @@ import torch
 from drsl_plugin.fastreid import training
 from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 STEPS = 4  # of an epoch

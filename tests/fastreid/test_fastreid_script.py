@@ -21,7 +21,7 @@ import drsl_plugin
 from drsl_plugin import run
 from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 NAMES = "MODEL.LOSSES.NAME"

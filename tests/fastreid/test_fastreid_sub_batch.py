@@ -22,7 +22,7 @@ from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.meta_arch import build_model, drsl_settings
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 SUB_BATCH = "MODEL.LOSSES.DRSL.SUB_BATCH"

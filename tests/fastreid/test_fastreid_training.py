@@ -26,7 +26,7 @@ from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 NO_DECAY = {f"SOLVER.WEIGHT_DECAY{which}": 0.0 for which in ("", "_NORM", "_BIAS")}

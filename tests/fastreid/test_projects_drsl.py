@@ -21,7 +21,7 @@ import yaml
 import drsl_plugin
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "DRSL"

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from drsl_plugin.cli import app
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 TORCHREID = {"loss": {"name": "drsl", "drsl": {"weight": 1.0}}, "train": {"lr": 0.1}, "test": {"dist_metric": "cosine"}}
 MakeRun = Callable[..., Path]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from drsl_plugin.evaluation import evaluate_features
-from drsl_plugin.feature_files import FeatureFile
 from drsl_plugin.report.pairs import Histogram, counted_queries, pair_histograms
 from drsl_plugin.report.ranked import choose, ranked_lists
+from drsl_plugin.runs.features import FeatureFile
 
 
 def features(seed: int, queries: int = 12, gallery: int = 60) -> FeatureFile:

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.feature_files import FeatureFile
 from drsl_plugin.report.curves import evaluations, training_curves
 from drsl_plugin.report.embedding import Map, embedding_map
 from drsl_plugin.report.pictures import Pictures
 from drsl_plugin.report.runs import labels
 from drsl_plugin.report.settings import different, flatten, settings_tables
+from drsl_plugin.runs.features import FeatureFile
 
 # Settings
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 
 PROGRAM = r"""
 import re, sys

@@ -14,8 +14,8 @@ import torch
 import torchreid
 from torch import nn
 
-from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.torchreid import ImageDRSLEngine, checkpoints
 
 

@@ -10,7 +10,7 @@ from matplotlib import image
 from typer.testing import CliRunner
 
 from drsl_plugin.cli import app
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid.demo import CLOSING, run_demo
 
 SMALL = {"identities": 8, "cameras": 2, "images": 2, "seed": 0}

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from drsl_plugin import DRSLoss, drsl_loss, run
-from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine, build_drsl_engine, get_default_config
 from drsl_plugin.torchreid.building import check_training
 from drsl_plugin.torchreid.checkpoints import resume_memory

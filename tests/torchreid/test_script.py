@@ -18,7 +18,7 @@ import yaml
 
 from drsl_plugin import run
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import VideoDRSLEngine, get_default_config, unregister
 from drsl_plugin.torchreid.recording import RecordedRun
 from drsl_plugin.torchreid.script import _drsl_for_triplet

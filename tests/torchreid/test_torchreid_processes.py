@@ -25,9 +25,9 @@ import torch
 import torchreid
 from torch import Tensor, nn
 
-from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, processes, world
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main

@@ -14,7 +14,7 @@ import torchreid
 from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine
 from drsl_plugin.torchreid.main import main
 

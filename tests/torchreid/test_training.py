@@ -14,10 +14,10 @@ import torch
 import torchreid
 import yaml
 
-from drsl_plugin.checkpoint_files import load
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluation import evaluate_ranking
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
 from drsl_plugin.torchreid.recording import RecordedRun, _recorded_ranking

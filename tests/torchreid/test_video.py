@@ -11,7 +11,7 @@ import pytest
 import torchreid
 
 from drsl_plugin.data import render_tracklets
-from drsl_plugin.run_folder import RunFolder
+from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import training
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main

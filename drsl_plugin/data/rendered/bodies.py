@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from drsl_plugin.data.canvas import Points, capsule
-from drsl_plugin.data.looks import Build
-from drsl_plugin.data.poses import Joint, View
+from drsl_plugin.data.rendered.canvas import Points, capsule
+from drsl_plugin.data.rendered.looks import Build
+from drsl_plugin.data.rendered.poses import Joint, View
 
 Ring = tuple[float, float, float, float]
 """A section of the trunk: down, lateral half axis, forward half axis, how far forward its centre lies."""

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Colour, Image, shaded
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Colour, Image, shaded
 
 PLACE_WIDTH, PLACE_HEIGHT = 3 * CANVAS_WIDTH, CANVAS_HEIGHT + CANVAS_HEIGHT // 4
 

@@ -7,8 +7,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from drsl_plugin.data.canvas import Colour
-from drsl_plugin.data.poses import SIDES, Side
+from drsl_plugin.data.rendered.canvas import Colour
+from drsl_plugin.data.rendered.poses import SIDES, Side
 
 Pattern = Literal["hoops", "bands", "stripes", "bars", "checks", "dots", "diagonals", "zigzag"]
 Top = Literal["t-shirt", "sweater", "coat", "dress"]

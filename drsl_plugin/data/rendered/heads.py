@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from drsl_plugin.data.canvas import Canvas, Paint, capsule, ellipse
-from drsl_plugin.data.looks import Look
-from drsl_plugin.data.poses import View
+from drsl_plugin.data.rendered.canvas import Canvas, Paint, capsule, ellipse
+from drsl_plugin.data.rendered.looks import Look
+from drsl_plugin.data.rendered.poses import View
 
 _CENTRE = 0.085
 """Height of the head's centre, in body units from the top."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from drsl_plugin.single_shot import expected_cmc
+from drsl_plugin.evaluation.single_shot import expected_cmc
 
 METRICS = ("cosine", "euclidean")
 JUNK = -1
@@ -110,7 +110,7 @@ def evaluate_features(
         gallery_camids: ``(G,)`` cameras.
         metric: ``"cosine"`` or ``"euclidean"``.
         max_rank: length of the CMC curve.
-        single_shot: CMC of CUHK03's protocol, see :func:`~drsl_plugin.single_shot.expected_cmc`; AP and INP are of the
+        single_shot: CMC of CUHK03's protocol, see :func:`~drsl_plugin.evaluation.expected_cmc`; AP and INP are of the
             whole gallery, as Torchreid's AP is.
         chunk_budget: bytes of distances at a time; a chunk has at least one query.
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from drsl_plugin.data.canvas import Points
+from drsl_plugin.data.rendered.canvas import Points
 
 Side = Literal[-1, 1]
 """-1 for the person's right, 1 for the person's left."""

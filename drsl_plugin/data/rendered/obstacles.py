@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Image, shaded
-from drsl_plugin.data.poses import Side
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Image, shaded
+from drsl_plugin.data.rendered.poses import Side
 
 
 def _pillar(image: Image, side: Side, rng: np.random.Generator) -> None:

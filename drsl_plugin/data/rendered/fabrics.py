@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Colour, Image, Paint
-from drsl_plugin.data.looks import Pattern
-from drsl_plugin.data.poses import View
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Colour, Image, Paint
+from drsl_plugin.data.rendered.looks import Pattern
+from drsl_plugin.data.rendered.poses import View
 
 _Array = NDArray[np.float32]
 _Mask = NDArray[np.bool_]

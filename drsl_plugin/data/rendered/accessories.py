@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from drsl_plugin.data.canvas import Canvas, Paint, shaded
-from drsl_plugin.data.looks import Look
-from drsl_plugin.data.poses import Joint, Limb, Side, View
+from drsl_plugin.data.rendered.canvas import Canvas, Paint, shaded
+from drsl_plugin.data.rendered.looks import Look
+from drsl_plugin.data.rendered.poses import Joint, Limb, Side, View
 
 
 def _box(canvas: Canvas, view: View, centre: Joint, size: tuple[float, float, float], paint: Paint) -> None:

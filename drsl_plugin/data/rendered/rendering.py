@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.cameras import camera
-from drsl_plugin.data.canvas import Image
-from drsl_plugin.data.layout import DISTRACTOR, JUNK, Entry
-from drsl_plugin.data.looks import GROUP_SIZE, PALETTES, Look, sample_look
-from drsl_plugin.data.scenes import Crop, sample_shot, stranger, take
-from drsl_plugin.data.seeding import Stream, generator
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.cameras import camera
+from drsl_plugin.data.rendered.canvas import Image
+from drsl_plugin.data.rendered.layout import DISTRACTOR, JUNK, Entry
+from drsl_plugin.data.rendered.looks import GROUP_SIZE, PALETTES, Look, sample_look
+from drsl_plugin.data.rendered.scenes import Crop, sample_shot, stranger, take
+from drsl_plugin.data.rendered.seeding import Stream, generator
 
 
 def identity(seed: int, pid: int) -> Look:

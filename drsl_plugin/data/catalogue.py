@@ -56,6 +56,7 @@ class PublishedSet:
         linked: whether FastReID looks for that folder in its root itself.
         check: returns what is amiss with an unpacked folder, or an empty string.
         source: where it is offered; None where it has to be asked for.
+        getting: in a few words how to get it and where to put it, as the end of an error line.
         asking: how it is asked for.
         beside: files that have to stand beside it in ``folder``.
         note: what to know when training on it.
@@ -67,6 +68,7 @@ class PublishedSet:
     layouts: dict[str, tuple[str, ...]]
     linked: bool
     check: Callable[[Path], str]
+    getting: str
     source: Source | None = None
     asking: str = ""
     beside: tuple[Source, ...] = ()
@@ -88,6 +90,8 @@ PUBLISHED = {
         layouts={"Market-1501-v15.09.15": ("bounding_box_train", "query", "bounding_box_test")},
         linked=True,
         check=check_market1501,
+        getting="unpack Market-1501-v15.09.15.zip, from its authors, there; `drsl demo --data-only ROOT` renders a small "
+        "stand-in",
         source=Source(
             url="https://drive.google.com/uc?id=0B8-rUzbwVRk0c054eEozWG9COHM",
             name="Market-1501-v15.09.15.zip",
@@ -105,6 +109,7 @@ PUBLISHED = {
         },
         linked=True,
         check=check_msmt17,
+        getting="ask its authors for MSMT17_V1 and unpack it there",
         asking="Its owners send a link to those who ask for it: http://www.pkuvmc.com/publications/msmt17.html. Where "
         "that page is down, write to the authors of the paper, https://arxiv.org/abs/1711.08565.",
     ),
@@ -115,6 +120,7 @@ PUBLISHED = {
         layouts={"cuhk03_release": ("cuhk-03.mat",)},
         linked=False,
         check=check_cuhk03,
+        getting="unpack cuhk03_release.zip, from its authors, into cuhk03 there",
         asking="Its owners give a link to those who fill in their form: "
         "http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html; the archive is cuhk03_release.zip.",
         beside=(
@@ -160,3 +166,20 @@ def published(name: str) -> PublishedSet:
         if plain in (key, key.rstrip("0123456789")) or re.fullmatch(rf"{key}(v\d+|np)", plain):
             return data_set
     raise DRSLError(f"unknown data set {name!r}: there are {', '.join(PUBLISHED)}{nearest(plain, PUBLISHED)}")
+
+
+def getting(name: str, otherwise: str) -> str:
+    """Say how to get a data set, as the end of an error line.
+
+    Args:
+        name: as either toolbox spells it.
+        otherwise: what to say of a data set that is not in the catalogue.
+
+    Example:
+        >>> getting("MSMT17", "")
+        'ask its authors for MSMT17_V1 and unpack it there'
+    """
+    plain = name.lower()
+    if plain.startswith("duke"):
+        return "its authors have withdrawn it"
+    return PUBLISHED[plain].getting if plain in PUBLISHED else otherwise

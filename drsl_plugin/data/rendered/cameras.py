@@ -8,10 +8,10 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.backgrounds import PLACE_COUNT, draw_place
-from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, HEIGHT, WIDTH, Image
-from drsl_plugin.data.seeding import Stream, generator
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.backgrounds import PLACE_COUNT, draw_place
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, HEIGHT, WIDTH, Image
+from drsl_plugin.data.rendered.seeding import Stream, generator
 
 _CASTS = (
     (1.07, 1.0, 0.93), (0.93, 0.99, 1.07), (0.97, 1.05, 0.97), (1.04, 0.95, 1.04), (1.0, 1.0, 1.0),
@@ -29,7 +29,7 @@ class Camera:
 
     Attributes:
         place: what it looks at, wider than an image.
-        tilt: how steeply it looks down; see :class:`drsl_plugin.data.poses.View`.
+        tilt: how steeply it looks down; see :class:`drsl_plugin.data.rendered.poses.View`.
         cast: gains of blue, green and red.
         gamma: of its response.
         blur: standard deviation of its blur, in pixels of the final image.

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
-from drsl_plugin.data.layout import entries
-from drsl_plugin.data.settings import DemoSettings
+from drsl_plugin.data.rendered.layout import entries
+from drsl_plugin.data.rendered.settings import DemoSettings
 from drsl_plugin.errors import DRSLError
 
 IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
@@ -77,7 +77,7 @@ def render_demo(
 
 
 def _render(folder: Path, settings: DemoSettings, progress: Progress | None) -> None:
-    from drsl_plugin.data.rendering import render_entry  # here, because it needs OpenCV
+    from drsl_plugin.data.rendered.rendering import render_entry  # here, because it needs OpenCV
 
     planned = list(entries(settings))
     for name in {entry.folder for entry in planned}:

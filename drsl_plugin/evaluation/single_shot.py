@@ -23,7 +23,7 @@ def expected_cmc(
 
     with :math:`b_{ig}` the images of identity g that rank before the correct match i, of its :math:`m_g`; the draws of
     the identities are independent. Left out before drawing, and equal distances: as in
-    :func:`~drsl_plugin.evaluation.evaluate_ranking`.
+    :func:`~drsl_plugin.evaluation.ranking.evaluate_ranking`.
 
     Args:
         distances: ``(Q, G)``, smaller is nearer; no NaN.

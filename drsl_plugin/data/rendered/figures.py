@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from drsl_plugin.data.accessories import draw_bag, draw_straps
-from drsl_plugin.data.bodies import segment, silhouette, trunk
-from drsl_plugin.data.canvas import Canvas, Paint, ellipse
-from drsl_plugin.data.fabrics import fabric
-from drsl_plugin.data.heads import draw_head, draw_long_hair
-from drsl_plugin.data.looks import Look, Top
-from drsl_plugin.data.poses import SIDES, Limb, Pose, Side, View
+from drsl_plugin.data.rendered.accessories import draw_bag, draw_straps
+from drsl_plugin.data.rendered.bodies import segment, silhouette, trunk
+from drsl_plugin.data.rendered.canvas import Canvas, Paint, ellipse
+from drsl_plugin.data.rendered.fabrics import fabric
+from drsl_plugin.data.rendered.heads import draw_head, draw_long_hair
+from drsl_plugin.data.rendered.looks import Look, Top
+from drsl_plugin.data.rendered.poses import SIDES, Limb, Pose, Side, View
 
 _FAR_SHADE = 0.8
 """Brightness of the arm and leg turned away from the camera."""

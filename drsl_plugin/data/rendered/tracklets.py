@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from drsl_plugin.data.folders import new_folder
-from drsl_plugin.data.settings import DemoSettings, check_range
+from drsl_plugin.data.rendered.settings import DemoSettings, check_range
 from drsl_plugin.errors import DRSLError
 
 if TYPE_CHECKING:
-    from drsl_plugin.data.scenes import Shot
+    from drsl_plugin.data.rendered.scenes import Shot
 
 Split = Literal["train", "query", "gallery"]
 
@@ -81,10 +81,10 @@ def tracklets(settings: DemoSettings) -> Iterator[Tracklet]:
 
 def _frames(seed: int, tracklet: Tracklet, length: int) -> Iterator[bytes]:
     # Here, because these need OpenCV.
-    from drsl_plugin.data.cameras import camera
-    from drsl_plugin.data.rendering import encode, identity
-    from drsl_plugin.data.scenes import sample_shot, take
-    from drsl_plugin.data.seeding import Stream, generator
+    from drsl_plugin.data.rendered.cameras import camera
+    from drsl_plugin.data.rendered.rendering import encode, identity
+    from drsl_plugin.data.rendered.scenes import sample_shot, take
+    from drsl_plugin.data.rendered.seeding import Stream, generator
 
     key = (tracklet.pid, tracklet.camera, tracklet.number)
     taken_by = camera(seed, tracklet.camera)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from drsl_plugin.data.settings import DemoSettings
+from drsl_plugin.data.rendered.settings import DemoSettings
 
 Folder = Literal["bounding_box_train", "query", "bounding_box_test"]
 

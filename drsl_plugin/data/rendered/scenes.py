@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from drsl_plugin.data._opencv import cv2
-from drsl_plugin.data.cameras import Camera
-from drsl_plugin.data.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Canvas, Image
-from drsl_plugin.data.figures import draw_person
-from drsl_plugin.data.looks import GROUP_SIZE, PALETTES, Look, sample_look
-from drsl_plugin.data.obstacles import OBSTACLES, draw_obstacle
-from drsl_plugin.data.poses import Pose, Side, View
+from drsl_plugin.data.rendered._opencv import cv2
+from drsl_plugin.data.rendered.cameras import Camera
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Canvas, Image
+from drsl_plugin.data.rendered.figures import draw_person
+from drsl_plugin.data.rendered.looks import GROUP_SIZE, PALETTES, Look, sample_look
+from drsl_plugin.data.rendered.obstacles import OBSTACLES, draw_obstacle
+from drsl_plugin.data.rendered.poses import Pose, Side, View
 
 _HEADINGS = (0.0, 0.5 * np.pi, np.pi, 1.5 * np.pi)
 

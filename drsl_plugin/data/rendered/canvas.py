@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drsl_plugin.data._opencv import cv2
+from drsl_plugin.data.rendered._opencv import cv2
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]

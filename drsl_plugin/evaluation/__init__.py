@@ -1,0 +1,25 @@
+"""Retrieval metrics as arrays, of distances or of features: CMC, mAP, mINP; knows no toolbox and no file."""
+
+from drsl_plugin.evaluation.ranking import (
+    CHUNK_BUDGET,
+    JUNK,
+    METRICS,
+    NO_MATCH,
+    Ranking,
+    distance_chunks,
+    evaluate_features,
+    evaluate_ranking,
+)
+from drsl_plugin.evaluation.single_shot import expected_cmc
+
+__all__ = [
+    "CHUNK_BUDGET",
+    "JUNK",
+    "METRICS",
+    "NO_MATCH",
+    "Ranking",
+    "distance_chunks",
+    "evaluate_features",
+    "evaluate_ranking",
+    "expected_cmc",
+]

@@ -1,0 +1,232 @@
+"""Every setting of DRSL, once: its name, type, default, values and meaning.
+
+The configuration nodes of the toolboxes, their checks and comments, and the tables of the documentation are made of
+what stands here. A new setting is a field of :class:`DRSLSettings` (of the loss) or of :class:`TrainingSettings` (of a
+training with it); one of the loss has a line in :class:`DRSLOptions` too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
+
+from drsl_plugin.errors import RangeError, SettingError
+
+Distance = Literal["cosine", "euclidean"]
+Relaxation = Literal["sigmoid", "linear"]
+Sort = Literal["angle", "order", "none"]
+Backend = Literal["auto", "unfused", "chunked", "triton"]
+Schedule = Literal["constant", "linear", "cosine"]
+
+
+def is_number(value: Any) -> bool:
+    """Tell whether a value is an int or a float, and no bool."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole_number(value: Any) -> bool:
+    """Tell whether a value is an int, and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class Values(NamedTuple):
+    """Which values a setting takes."""
+
+    needs: str
+    """In words, after "must be"."""
+    include: Callable[[Any], bool]
+
+
+def _names(literal: Any) -> Values:
+    names = get_args(literal)
+    return Values(f"one of {', '.join(map(repr, names))}", lambda value: isinstance(value, str) and value in names)
+
+
+_POSITIVE = Values("a finite number above 0", lambda value: is_number(value) and 0 < value < math.inf)
+_WEIGHT = Values("a finite number, 0 or above", lambda value: is_number(value) and 0 <= value < math.inf)
+_END = Values("a finite number above 0", _WEIGHT.include)
+_COUNT = Values("a whole number, 0 or above", lambda value: is_whole_number(value) and value >= 0)
+_PART = Values("an integer, 0 (off) or above", _COUNT.include)
+_BYTES = Values(
+    "a whole number of bytes, at least one query's row of scores, or None",
+    lambda value: value is None or (is_whole_number(value) and value >= 1),
+)
+
+
+class Setting(NamedTuple):
+    """What there is to know of a setting."""
+
+    name: str
+    default: Any
+    values: Values
+    meaning: str
+    """One line."""
+
+    @property
+    def in_files(self) -> Any:
+        """The default as a configuration file has it, where every key has one type: None is 0 there."""
+        return 0 if self.default is None else self.default
+
+
+class CheckedSettings:
+    """A frozen dataclass of settings that takes no value outside theirs."""
+
+    def __post_init__(self) -> None:
+        """Check the settings.
+
+        Raises:
+            SettingError: the first that is wrong.
+        """
+        for error in self.problems(vars(self)):
+            raise error
+
+    @classmethod
+    @functools.cache
+    def settings(cls) -> dict[str, Setting]:
+        """Return what there is to know of each setting, by its name, in their order."""
+        hints = get_type_hints(cls, include_extras=True)
+        return {
+            field.name: Setting(field.name, field.default, *hints[field.name].__metadata__)
+            for field in dataclasses.fields(cls)  # type: ignore[arg-type]  # each subclass is one
+        }
+
+    @classmethod
+    def problems(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
+        """Yield all that is wrong with values.
+
+        Args:
+            values: by the settings' names; one that is missing has its default, and other names are left alone.
+        """
+        complete = {name: values.get(name, each.default) for name, each in cls.settings().items()}
+        wrong = [each for each in cls.settings().values() if not each.values.include(complete[each.name])]
+        for each in wrong:
+            yield RangeError(each.name, complete[each.name], each.values.needs)
+        if not wrong:
+            yield from cls.contradictions(complete)
+
+    @classmethod
+    def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
+        """Yield what is wrong with values that are each of them right.
+
+        Args:
+            values: of all settings.
+        """
+        yield from ()
+
+    @classmethod
+    def from_files(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings of this class among the keys of a configuration; 0 is None where that is the default.
+
+        Args:
+            values: by the settings' names; other names are left out.
+        """
+        known = cls.settings()
+        return {
+            name: None if known[name].default is None and value == 0 else value
+            for name, value in values.items()
+            if name in known
+        }
+
+
+@dataclass(frozen=True)
+class DRSLSettings(CheckedSettings):
+    """The settings of the loss; see :func:`~drsl_plugin.drsl_loss` and :class:`~drsl_plugin.DRSLoss`.
+
+    Raises:
+        SettingError: a setting outside its values, or two that contradict each other.
+
+    Example:
+        >>> DRSLSettings(temperature=0.02).sort
+        'angle'
+        >>> DRSLSettings(temperature=0.0)
+        Traceback (most recent call last):
+            ...
+        drsl_plugin.errors.RangeError: temperature must be a finite number above 0, got 0.0
+    """
+
+    distance: Annotated[
+        Distance, _names(Distance), "score that ranks: `cosine`, or `euclidean` on the features as they are"
+    ] = "cosine"
+    temperature: Annotated[
+        float, _POSITIVE, "width of the relaxed step, above 0; not comparable between distances, nor relaxations"
+    ] = 0.05
+    relaxation: Annotated[Relaxation, _names(Relaxation), "relaxed step: `sigmoid` or `linear`"] = "sigmoid"
+    sort: Annotated[Sort, _names(Sort), "sorting term: `angle`, `order`, or `none` (then it is Smooth-AP)"] = "angle"
+    sort_weight: Annotated[float, _WEIGHT, "weight of the sorting term, 0 or above"] = 1.0
+    memory_size: Annotated[
+        int,
+        _COUNT,
+        "embeddings of earlier batches that are references too, at least a batch of all processes; 0 for none",
+    ] = 0
+    memory_warmup: Annotated[int, _COUNT, "batches that are stored before the memory takes part"] = 0
+    backend: Annotated[Backend, _names(Backend), "how it is computed: `auto`, `unfused`, `chunked` or `triton`"] = (
+        "auto"
+    )
+    chunk_budget: Annotated[
+        int | None, _BYTES, "bytes for the rows of scores that `chunked` and `triton` work on at a time; 0 chooses"
+    ] = None
+
+    @classmethod
+    def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
+        """Yield what is wrong with values that are each of them right: a warm-up without a memory."""
+        if values["memory_warmup"] > 0 and values["memory_size"] == 0:
+            needs = "0 where memory_size is 0, for there is no memory"
+            yield RangeError("memory_warmup", values["memory_warmup"], needs)
+
+
+class DRSLOptions(TypedDict, total=False):
+    """The fields of :class:`DRSLSettings` as keyword arguments, for type checkers."""
+
+    distance: Distance
+    temperature: float
+    relaxation: Relaxation
+    sort: Sort
+    sort_weight: float
+    memory_size: int
+    memory_warmup: int
+    backend: Backend
+    chunk_budget: int | None
+
+
+@dataclass(frozen=True)
+class TrainingSettings(CheckedSettings):
+    """The settings of a training with DRSL, beside those of the loss.
+
+    Raises:
+        SettingError: a setting outside its values, or two that contradict each other.
+    """
+
+    weight: Annotated[float, _WEIGHT, "weight of DRSL, 0 or above"] = 1.0
+    weight_x: Annotated[float, _WEIGHT, "weight of the cross-entropy, 0 or above"] = 1.0
+    temperature_schedule: Annotated[
+        Schedule,
+        _names(Schedule),
+        "from the temperature at the first step to `temperature_end` at the last: `constant`, `linear` or `cosine`",
+    ] = "constant"
+    temperature_end: Annotated[
+        float, _END, "temperature at the last step, above 0; 0 where the schedule is constant"
+    ] = 0.0
+    sub_batch: Annotated[
+        int,
+        _PART,
+        "samples (in video tracklets) in a process's memory at once, a divisor of its batch; 0: the whole batch",
+    ] = 0
+
+    @classmethod
+    def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
+        """Yield what is wrong with values that are each of them right: an end without a schedule, nothing to train."""
+        schedule, end = values["temperature_schedule"], values["temperature_end"]
+        if schedule == "constant" and end > 0:
+            yield RangeError(
+                "temperature_end",
+                end,
+                "left at 0 where the schedule is constant; for one that ends there: linear or cosine",
+            )
+        if schedule != "constant" and end == 0:
+            yield RangeError("temperature_end", end, f"a finite number above 0 where the schedule is {schedule}")
+        if values["weight"] == values["weight_x"] == 0:
+            yield RangeError("weight", 0, "above 0 where weight_x is 0, or nothing is trained")

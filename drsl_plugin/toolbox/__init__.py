@@ -1,0 +1,1 @@
+"""The contract between what knows a toolbox and what does not, and what both toolboxes share."""
