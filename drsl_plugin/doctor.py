@@ -17,8 +17,8 @@ import torch
 
 from drsl_plugin import __version__
 from drsl_plugin.errors import OneLineParser
-from drsl_plugin.fastreid.cython_part import find_module
 from drsl_plugin.presets import preset_names
+from drsl_plugin.toolbox.modules import find_module
 from drsl_plugin.troubles import (
     OPENCV,
     Stack,

@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from drsl_plugin.fastreid.cython_part import build_obstacles, find_module
+from drsl_plugin.fastreid.cython_part import build_obstacles
+from drsl_plugin.toolbox.modules import find_module
 
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import os
 import shutil
 import sys
 import sysconfig
 from pathlib import Path
+
+from drsl_plugin.toolbox.modules import find_module
 
 
 def build_obstacles(fastreid: Path) -> tuple[str, ...]:
@@ -41,11 +41,3 @@ def build_obstacles(fastreid: Path) -> tuple[str, ...]:
         )
         if there
     )
-
-
-def find_module(name: str) -> importlib.machinery.ModuleSpec | None:
-    """Find a top-level module without importing it."""
-    try:
-        return importlib.util.find_spec(name)
-    except (ImportError, ValueError):  # ValueError: imported already, by something that left no spec
-        return None
