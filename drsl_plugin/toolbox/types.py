@@ -18,6 +18,9 @@ class ConfigNode(Protocol):
     def __getitem__(self, key: str) -> Any:
         """Return the value of a key."""
 
+    def __setitem__(self, key: str, value: object) -> None:
+        """Set the value of a key."""
+
     def __contains__(self, key: object) -> bool:
         """Tell whether there is such a key."""
 
@@ -26,6 +29,9 @@ class ConfigNode(Protocol):
 
     def items(self) -> ItemsView[str, Any]:
         """Return its keys and their values, nodes among them."""
+
+    def clone(self) -> ConfigNode:
+        """Return a copy."""
 
     def dump(self) -> str:
         """Return it as YAML."""
@@ -42,3 +48,13 @@ class Scheduler(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a state."""
+
+
+class Writer(Protocol):
+    """TensorBoard's writer of values."""
+
+    def add_scalar(self, tag: str, value: float, step: int, /) -> None:
+        """Write a value."""
+
+    def close(self) -> None:
+        """Write what is left."""
