@@ -36,7 +36,7 @@ def download(data_set: PublishedSet, root: Path, archive: Path | None = None) ->
     Raises:
         DRSLError: it is there already, ``root`` is no folder that can be written to, the disk is too full, or the
             archive is damaged or something else; or there is none and nobody offers one.
-        ImportError: no gdown, where something has to be downloaded.
+        MissingPackageError: no gdown, where something has to be downloaded.
     """
     _check_root(root)
     _check_absent(data_set, root)
@@ -125,8 +125,8 @@ def _beside(source: Source, near: Path, folder: Path, downloads: Path) -> Path:
             return path
     try:
         return fetch(source, downloads)
-    except (DRSLError, ImportError) as error:
-        raise type(error)(f"{error}; or put {source.name} from {source.url} beside the archive") from error
+    except DRSLError as error:
+        raise DRSLError(f"{error}; or put {source.name} from {source.url} beside the archive") from error
 
 
 def _copy_new(path: Path, target: Path) -> None:

@@ -9,9 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drsl_plugin.data.catalogue import Source
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, MissingPackageError
 
-INSTALL_GDOWN = "drsl download needs gdown: pip install gdown"
 RETRIES, TIMEOUT = 3, 60
 """How often gdown goes on by itself with what broke off, and the seconds after which silence is breaking off."""
 
@@ -30,7 +29,7 @@ def fetch(source: Source, folder: Path) -> Path:
 
     Raises:
         DRSLError: the disk is too full, nothing or something else arrives.
-        ImportError: no gdown.
+        MissingPackageError: no gdown.
     """
     path = folder / source.name
     if not path.exists():
@@ -38,7 +37,7 @@ def fetch(source: Source, folder: Path) -> Path:
         try:
             import gdown  # noqa: F401
         except ImportError:
-            raise ImportError(INSTALL_GDOWN) from None
+            raise MissingPackageError("drsl download needs gdown", "pip install gdown", "gdown") from None
         folder.mkdir(parents=True, exist_ok=True)
 
         def watch(arrived: int, total: int | None) -> None:

@@ -7,6 +7,8 @@ import warnings
 from types import ModuleType
 from typing import Any
 
+from drsl_plugin.toolbox.hosts import name_what_is_missing
+
 INSTALL = 'pip install "drsl-plugin[torchreid]"'
 
 
@@ -14,18 +16,12 @@ def import_torchreid() -> Any:
     """Import Torchreid, from PyPI or from a checkout on PYTHONPATH.
 
     Raises:
-        ImportError: Torchreid, or a module that it imports, is not installed; names the command that installs both.
+        MissingPackageError: Torchreid, or a module that it imports, is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            # The PyPI distribution has no Cython source, so its advice to build it cannot be followed.
-            warnings.filterwarnings("ignore", message="Cython evaluation")
-            return importlib.import_module("torchreid")
-    except ImportError as error:  # a module that is missing, or one whose system library is (cv2 and libGL)
-        what = f"Torchreid cannot be imported ({error})"
-        if isinstance(error, ModuleNotFoundError):
-            what = "Torchreid is not installed" if error.name == "torchreid" else f"Torchreid needs {error.name}"
-        raise ImportError(f"{what}: {INSTALL}", name=error.name) from error
+    with name_what_is_missing("Torchreid", INSTALL), warnings.catch_warnings():
+        # The PyPI distribution has no Cython source, so its advice to build it cannot be followed.
+        warnings.filterwarnings("ignore", message="Cython evaluation")
+        return importlib.import_module("torchreid")
 
 
 torchreid = import_torchreid()
