@@ -18,62 +18,9 @@ A link stands here where the owners or the toolboxes state it, a checksum where 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-
-from drsl_plugin.data.whole import check_cuhk03, check_market1501, check_msmt17
-from drsl_plugin.errors import DRSLError, nearest
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file that its owners offer.
-
-    Attributes:
-        url: of the file.
-        name: of the file on disk.
-        digest: ``"md5:…"`` or ``"sha256:…"``.
-        room: bytes on disk, of the file and of what it unpacks to, below which a download is not begun.
-    """
-
-    url: str
-    name: str
-    digest: str
-    room: int
-
-
-@dataclass(frozen=True)
-class PublishedSet:
-    """A published data set.
-
-    Attributes:
-        name: what ``drsl download`` calls it.
-        title: what papers call it.
-        folder: where it lies below Torchreid's root.
-        layouts: the folders it comes as, and what each of them has to hold.
-        linked: whether FastReID looks for that folder in its root itself.
-        check: returns what is amiss with an unpacked folder, or an empty string.
-        source: where it is offered; None where it has to be asked for.
-        getting: in a few words how to get it and where to put it, as the end of an error line.
-        asking: how it is asked for.
-        beside: files that have to stand beside it in ``folder``.
-        note: what to know when training on it.
-    """
-
-    name: str
-    title: str
-    folder: str
-    layouts: dict[str, tuple[str, ...]]
-    linked: bool
-    check: Callable[[Path], str]
-    getting: str
-    source: Source | None = None
-    asking: str = ""
-    beside: tuple[Source, ...] = ()
-    note: str = ""
-
+from drsl_plugin.data.published_set import PublishedSet, Source
+from drsl_plugin.data.whole import count_files, count_listed_files, look_into_cuhk03
+from drsl_plugin.errors import SettingError, nearest
 
 _PROTOCOL = (
     "https://raw.githubusercontent.com/zhunzhong07/person-re-ranking/278f2c704e7f033b767f4158dff4febc03a0b78a/"
@@ -82,16 +29,18 @@ _PROTOCOL = (
 _DETECTED, _LABELED = "cuhk03_new_protocol_config_detected.mat", "cuhk03_new_protocol_config_labeled.mat"
 _LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
 
-PUBLISHED = {
+PUBLISHED: dict[str, PublishedSet] = {
     "market1501": PublishedSet(
         name="market1501",
         title="Market-1501",
         folder="market1501",
         layouts={"Market-1501-v15.09.15": ("bounding_box_train", "query", "bounding_box_test")},
         linked=True,
-        check=check_market1501,
-        getting="unpack Market-1501-v15.09.15.zip, from its authors, there; `drsl demo --data-only ROOT` renders a small "
-        "stand-in",
+        bare=True,
+        images={("bounding_box_train",): 12_936, ("query",): 3_368, ("bounding_box_test",): 19_732},
+        check=count_files,
+        getting="unpack Market-1501-v15.09.15.zip, from its authors, there; "
+        "`drsl demo --data-only ROOT` renders a small stand-in",
         source=Source(
             url="https://drive.google.com/uc?id=0B8-rUzbwVRk0c054eEozWG9COHM",
             name="Market-1501-v15.09.15.zip",
@@ -108,7 +57,8 @@ PUBLISHED = {
             "MSMT17_V2": ("mask_train_v2", "mask_test_v2", *_LISTS),
         },
         linked=True,
-        check=check_msmt17,
+        images={_LISTS[:2]: 32_621, _LISTS[2:3]: 11_659, _LISTS[3:]: 82_161},
+        check=count_listed_files,
         getting="ask its authors for MSMT17_V1 and unpack it there",
         asking="Its owners send a link to those who ask for it: http://www.pkuvmc.com/publications/msmt17.html. Where "
         "that page is down, write to the authors of the paper, https://arxiv.org/abs/1711.08565.",
@@ -119,7 +69,7 @@ PUBLISHED = {
         folder="cuhk03",
         layouts={"cuhk03_release": ("cuhk-03.mat",)},
         linked=False,
-        check=check_cuhk03,
+        check=look_into_cuhk03,
         getting="unpack cuhk03_release.zip, from its authors, into cuhk03 there",
         asking="Its owners give a link to those who fill in their form: "
         "http://www.ee.cuhk.edu.hk/~xgwang/CUHK_identification.html; the archive is cuhk03_release.zip.",
@@ -142,44 +92,71 @@ PUBLISHED = {
     ),
 }
 
+_WITHDRAWN = "duke"  # what the names of all data sets of DukeMTMC begin with
+
 
 def published(name: str) -> PublishedSet:
-    """Return the data set of a name; case, hyphens and a version behind it do not matter.
+    """Return the data set of a name; case, hyphens and a version after it do not matter.
 
     Args:
         name: such as ``market1501`` or ``Market-1501``.
 
     Raises:
-        DRSLError: no such data set, or one that was withdrawn.
+        SettingError: no such data set, or one that was withdrawn.
 
     Example:
         >>> published("MSMT17_V2").name
         'msmt17'
     """
-    plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    if plain.startswith("duke"):
-        raise DRSLError(
-            f"{name}: DukeMTMC and with it DukeMTMC-reID were withdrawn by their owners, so there is no "
-            f"download of it here; there are {', '.join(PUBLISHED)}"
+    if name.lower().startswith(_WITHDRAWN):
+        needs = (
+            "DukeMTMC and with it DukeMTMC-reID were withdrawn by their owners, so there is no download of it here; "
+            f"there are {', '.join(PUBLISHED)}"
         )
-    for key, data_set in PUBLISHED.items():
-        if plain in (key, key.rstrip("0123456789")) or re.fullmatch(rf"{key}(v\d+|np)", plain):
-            return data_set
-    raise DRSLError(f"unknown data set {name!r}: there are {', '.join(PUBLISHED)}{nearest(plain, PUBLISHED)}")
+        raise SettingError(name, "", needs)
+    if (data_set := find(name)) is None:
+        raise SettingError(
+            "unknown data set", repr(name), f"there are {', '.join(PUBLISHED)}{nearest(name.lower(), PUBLISHED)}"
+        )
+    return data_set
+
+
+def find(name: str) -> PublishedSet | None:
+    """Return the data set that has a name in any spelling, or None where none has it.
+
+    Example:
+        >>> find("CUHK03-NP").name, find("mine")
+        ('cuhk03', None)
+    """
+    return next((data_set for data_set in PUBLISHED.values() if data_set.is_called(name)), None)
+
+
+def title(name: str) -> str:
+    """Return what papers call a data set, or its name where it is not in the catalogue.
+
+    Args:
+        name: in any spelling.
+
+    Example:
+        >>> title("market1501"), title("mine")
+        ('Market-1501', 'mine')
+    """
+    data_set = find(name)
+    return name if data_set is None else data_set.title
 
 
 def getting(name: str, otherwise: str) -> str:
     """Say how to get a data set, as the end of an error line.
 
     Args:
-        name: as either toolbox spells it.
+        name: in any spelling.
         otherwise: what to say of a data set that is not in the catalogue.
 
     Example:
         >>> getting("MSMT17", "")
         'ask its authors for MSMT17_V1 and unpack it there'
     """
-    plain = name.lower()
-    if plain.startswith("duke"):
+    if name.lower().startswith(_WITHDRAWN):
         return "its authors have withdrawn it"
-    return PUBLISHED[plain].getting if plain in PUBLISHED else otherwise
+    data_set = find(name)
+    return otherwise if data_set is None else data_set.getting

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from drsl_plugin.data.catalogue import PublishedSet, Source
 from drsl_plugin.data.fetch import check_digest, check_room, fetch
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
 from drsl_plugin.data.progress import progress_bars
+from drsl_plugin.data.published_set import PublishedSet, Source
 from drsl_plugin.data.unpack import Archive, open_archive
 from drsl_plugin.errors import DRSLError
 
@@ -113,8 +113,8 @@ def _unpack(data_set: PublishedSet, archive: Archive, below: PurePosixPath, fold
     with progress_bars() as progress:
         task = progress.add_task("unpack", total=sum(member.size for member in archive.below(below)))
         archive.unpack(below, folder, lambda size: progress.advance(task, size))
-    if problem := data_set.check(folder):
-        raise DRSLError(f"{archive.path} is not {data_set.title}, or not whole: {problem}")
+    if fault := data_set.find_fault(folder):
+        raise DRSLError(f"{archive.path} is not {data_set.title}, or not whole: {fault}")
 
 
 def _beside(source: Source, near: Path, folder: Path, downloads: Path) -> Path:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from drsl_plugin.data.catalogue import Source
+from drsl_plugin.data.published_set import Source
 from drsl_plugin.errors import DRSLError, MissingPackageError
 
 RETRIES, TIMEOUT = 3, 60

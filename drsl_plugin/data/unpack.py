@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from drsl_plugin.data.members import Member, check_distinct, tar_member, zip_member
 from drsl_plugin.errors import DRSLError
 
 BLOCK = 4096
 """Bytes that a file takes on disk at least, and in multiples of: those of the common file systems."""
 
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, LZMAError, OSError)
-_MAC = "__MACOSX"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A plain file in an archive.
-
-    Attributes:
-        path: its name, relative and without ``..``.
-        size: of the file unpacked, as the archive declares it; no more than this is ever read from it.
-        entry: what the archive's module knows it by.
-    """
-
-    path: PurePosixPath
-    size: int
-    entry: zipfile.ZipInfo | tarfile.TarInfo
 
 
 class Archive:
@@ -55,12 +37,12 @@ class Archive:
         self.path = path
         self._opened = opened
         if isinstance(opened, zipfile.ZipFile):
-            self.members = [member for entry in opened.infolist() if (member := _zip_member(path, entry))]
+            self.members = [member for entry in opened.infolist() if (member := zip_member(path, entry))]
         else:
-            self.members = [member for entry in opened.getmembers() if (member := _tar_member(path, entry))]
+            self.members = [member for entry in opened.getmembers() if (member := tar_member(path, entry))]
             while opened.fileobj is not None and opened.fileobj.read(1 << 20):
                 pass  # to the end, where a compressed stream has its checksum
-        _check_distinct(path, self.members)
+        check_distinct(path, self.members)
 
     def below(self, folder: PurePosixPath) -> list[Member]:
         """Return the files below a folder; ``PurePosixPath(".")`` for all."""
@@ -165,45 +147,3 @@ class _Sink:
             return self._file.write(data)
         except OSError as error:
             raise _WriteError(error) from error
-
-
-def _zip_member(archive: Path, entry: zipfile.ZipInfo) -> Member | None:
-    mode = entry.external_attr >> 16
-    if entry.flag_bits & 1:
-        raise DRSLError(f"{archive} is locked with a password: unpack it by hand and pack it again without one")
-    kind = stat.S_IFMT(mode)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise DRSLError(f"{archive} is not unpacked: {entry.filename!r} in it is a link or a device")
-    path = _safe_path(archive, entry.orig_filename)
-    folder = entry.orig_filename.endswith(("/", "\\"))
-    return None if folder or _unwanted(path) else Member(path, entry.file_size, entry)
-
-
-def _tar_member(archive: Path, entry: tarfile.TarInfo) -> Member | None:
-    if not (entry.isreg() or entry.isdir()):
-        raise DRSLError(f"{archive} is not unpacked: {entry.name!r} in it is a link or a device")
-    path = _safe_path(archive, entry.name)
-    return None if entry.isdir() or _unwanted(path) else Member(path, entry.size, entry)
-
-
-def _safe_path(archive: Path, name: str) -> PurePosixPath:
-    """Return a member's name as a path; on Windows a backslash parts folders too, so it does here."""
-    plain = name.replace("\\", "/")
-    if plain.startswith("/") or ".." in plain.split("/") or re.match(r"[A-Za-z]:", plain) or "\0" in plain:
-        raise DRSLError(f"{archive} is not unpacked: {name!r} in it leads out of the folder it is unpacked into")
-    return PurePosixPath(plain)
-
-
-def _unwanted(path: PurePosixPath) -> bool:
-    return _MAC in path.parts or path.name.startswith("._")
-
-
-def _check_distinct(archive: Path, members: Sequence[Member]) -> None:
-    files: set[PurePosixPath] = set()
-    for member in members:
-        if member.path in files:
-            raise DRSLError(f"{archive} is not unpacked: {str(member.path)!r} stands in it twice")
-        files.add(member.path)
-    folders = {parent for path in files for parent in path.parents}
-    if both := files & folders:
-        raise DRSLError(f"{archive} is not unpacked: {str(min(both))!r} in it is a file and a folder")

@@ -4,49 +4,47 @@ from __future__ import annotations
 
 from pathlib import Path
 
-MARKET_IMAGES = {"bounding_box_train": 12_936, "query": 3_368, "bounding_box_test": 19_732}
-"""Images in each folder of Market-1501, junk and distractors included, as its readme counts them."""
-
-MSMT17_IMAGES = {("list_train.txt", "list_val.txt"): 32_621, ("list_query.txt",): 11_659, ("list_gallery.txt",): 82_161}
-"""Images in MSMT17's lists; those of the first two lie in its folder for training."""
+from drsl_plugin.data.published_set import Images
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-"""What HDF5 data begin with: at the start of the file, or at 512, 1024 … bytes, behind a header such as MATLAB's."""
+"""What HDF5 data begin with: at the start of the file, or at 512, 1024 … bytes, after a header such as MATLAB's."""
 
 
-def check_market1501(folder: Path) -> str:
-    """Count the images of Market-1501.
+def count_files(folder: Path, images: Images) -> str:
+    """Count the images in the folders of a data set.
 
     Args:
-        folder: ``Market-1501-v15.09.15``.
+        folder: of the data set.
+        images: how many each has to hold, junk and distractors included.
 
     Returns:
         What is amiss, or an empty string.
     """
-    for name, expected in MARKET_IMAGES.items():
+    for (name,), expected in images.items():
         found = len(list((folder / name).glob("*.jpg")))
         if found != expected:
             return f"{name} holds {found:,} images, not {expected:,}"
     return ""
 
 
-def check_msmt17(folder: Path) -> str:
+def count_listed_files(folder: Path, images: Images) -> str:
     """Count the images in MSMT17's lists and look for each.
 
     Args:
         folder: ``MSMT17_V1`` or ``MSMT17_V2``.
+        images: how many the lists have to name.
 
     Returns:
         What is amiss, or an empty string.
     """
     train, test = ("train", "test") if (folder / "train").is_dir() else ("mask_train_v2", "mask_test_v2")
-    for lists, expected in MSMT17_IMAGES.items():
-        images = folder / (train if "list_train.txt" in lists else test)
+    for lists, expected in images.items():
+        place = folder / (train if "list_train.txt" in lists else test)
         found = 0
         for name in lists:
             text = (folder / name).read_text(encoding="utf-8", errors="replace")
             for line in filter(None, map(str.strip, text.splitlines())):
-                path = images / line.split()[0]
+                path = place / line.split()[0]
                 if not path.is_file():
                     return f"{path.relative_to(folder)}, which {name} names, is not in it"
                 found += 1
@@ -55,11 +53,12 @@ def check_msmt17(folder: Path) -> str:
     return ""
 
 
-def check_cuhk03(folder: Path) -> str:
+def look_into_cuhk03(folder: Path, images: Images) -> str:
     """Look into CUHK03's one file, as far as what is installed allows.
 
     Args:
         folder: ``cuhk03_release``.
+        images: not counted.
 
     Returns:
         What is amiss, or an empty string.

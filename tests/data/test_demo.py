@@ -315,6 +315,6 @@ def test_without_opencv_an_import_error_says_what_to_install(tmp_path: Path) -> 
     )
     ran = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
     assert ran.stdout == "imported\n"
-    assert "ImportError: " in ran.stderr
+    assert "MissingPackageError: " in ran.stderr
     assert 'pip install "drsl-plugin[torchreid]"' in ran.stderr
     assert list(tmp_path.iterdir()) == []

@@ -25,10 +25,11 @@ from typer.testing import CliRunner, Result
 from drsl_plugin import doctor
 from drsl_plugin.cli import app
 from drsl_plugin.data import catalogue, fetch, whole
-from drsl_plugin.data.catalogue import PUBLISHED, Source
+from drsl_plugin.data.catalogue import PUBLISHED
+from drsl_plugin.data.published_set import Images, Source
 
 MARKET = "Market-1501-v15.09.15"
-COUNTS = {"bounding_box_train": 4, "query": 2, "bounding_box_test": 6}
+COUNTS = {("bounding_box_train",): 4, ("query",): 2, ("bounding_box_test",): 6}
 
 
 def drsl(*arguments: object) -> Result:
@@ -95,7 +96,7 @@ def tar_of(path: Path, files: dict[str, bytes], prefix: str, mode: str = "w:gz")
 @pytest.fixture
 def market(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A tiny Market-1501, zipped, and the numbers of images that make it whole."""
-    monkeypatch.setattr(whole, "MARKET_IMAGES", COUNTS)
+    monkeypatch.setitem(PUBLISHED, "market1501", replace(PUBLISHED["market1501"], images=COUNTS))
     return zip_of(tmp_path / "market.zip", market_files())
 
 
@@ -313,7 +314,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
 
 
 def test_an_interruption_leaves_nothing(market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(folder: Path) -> str:
+    def stop(folder: Path, images: Images) -> str:
         assert len(list(folder.rglob("*.jpg"))) == 12  # unpacked, and not in its place
         raise KeyboardInterrupt
 
@@ -430,8 +431,10 @@ def msmt_files(version: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def msmt(monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = dict(zip(whole.MSMT17_IMAGES, (3, 1, 2), strict=True))
-    monkeypatch.setattr(whole, "MSMT17_IMAGES", counts)
+    images = PUBLISHED["msmt17"].images
+    assert images is not None
+    counts = dict(zip(images, (3, 1, 2), strict=True))
+    monkeypatch.setitem(PUBLISHED, "msmt17", replace(PUBLISHED["msmt17"], images=counts))
 
 
 @pytest.mark.parametrize("version", ["MSMT17_V1", "MSMT17_V2"])

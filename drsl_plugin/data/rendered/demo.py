@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from drsl_plugin.data.catalogue import PUBLISHED
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
 from drsl_plugin.data.rendered.layout import entries
 from drsl_plugin.data.rendered.settings import DemoSettings
@@ -15,8 +16,8 @@ from drsl_plugin.errors import DRSLError
 IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
 """A set small enough for OSNet x0.25 to learn from scratch on two CPU cores in a few minutes (20 epochs, 240 steps)."""
 
-_MARKET = "Market-1501-v15.09.15"
-_TORCHREID_FOLDER = "market1501"
+_MODEL = PUBLISHED["market1501"]
+_FOLDER, _MARKET = _MODEL.folder, next(iter(_MODEL.layouts))
 _RECORD = "demo.json"
 
 Progress = Callable[[int, int], None]
@@ -60,8 +61,8 @@ def render_demo(
     """
     settings = DemoSettings(identities, cameras, images, seed)
     root = Path(root)
-    folder, link = root / _TORCHREID_FOLDER, root / _MARKET
-    target = Path(_TORCHREID_FOLDER) / _MARKET
+    folder, link = root / _FOLDER, root / _MARKET
+    target = Path(_FOLDER) / _MARKET
     if os.path.lexists(link) and not links_to(link, target):
         raise DRSLError(f"{link} exists and is not a link to {target}; give another folder or move it away")
     if os.path.lexists(folder):
