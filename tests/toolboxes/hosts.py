@@ -1,0 +1,348 @@
+"""The toolboxes as the tests of both see them: what each calls a setting, a file or an argument, and how it is run.
+
+A third toolbox would be one more :class:`Host`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from drsl_plugin.cli import app
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.runs.folder import RunFolder
+
+ERROR = "drsl: error: "
+OF_DRSL = (*DRSLSettings.settings(), *TrainingSettings.settings())
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    output: str
+    """What it printed, without the error stream."""
+    lines: list[str]
+    """What it said on the error stream."""
+
+    @property
+    def errors(self) -> list[str]:
+        """What it says is wrong, without what stands before each."""
+        assert all(line.startswith(ERROR) for line in self.lines), self.lines
+        return [line[len(ERROR) :] for line in self.lines]
+
+
+class Host(ABC):
+    """A toolbox under test, which reads the rendered Market-1501.
+
+    Changes of a run's settings come by plain names (``epochs=2``, ``temperature=0.1``), which are those of
+    :attr:`keys`, ``losses``, and DRSL's own; or by the toolbox's own keys, which have a dot in them or are in capitals.
+    """
+
+    name: str
+    """As the command has it."""
+    title: str
+    target: str
+    """What the rendered data set is called there."""
+    losses: dict[str, dict[str, Any]]
+    """What trains by a kind of loss."""
+    keys: dict[str, str]
+    """What the toolbox calls what a plain name means."""
+    smallest: dict[str, Any]
+    """The smallest run, by the toolbox's own keys."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def key(self, name: str) -> str:
+        """What the toolbox calls a setting."""
+        return name if "." in name or name.isupper() else self.keys[name]
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """The settings of the smallest run with changes, by the toolbox's own keys."""
+        changed: dict[str, Any] = {}
+        for name, value in changes.items():
+            changed |= self.losses[value] if name == "losses" else {self.key(name): value}
+        return {**self.smallest, **changed}
+
+    def options(self, folder: Path, **changes: Any) -> list[str]:
+        """The ``key value`` pairs of the smallest run with changes."""
+        settings = self.settings(**changes) | {self.key("folder"): folder}
+        return [str(word) for pair in settings.items() for word in pair]
+
+    @abstractmethod
+    def words(
+        self,
+        folder: Path,
+        *,
+        resume: Path | bool | None = None,
+        evaluate: Path | None = None,
+        weights: Path | None = None,
+        **changes: Any,
+    ) -> list[str]:
+        """The arguments of a run.
+
+        Args:
+            folder: what it leaves goes there.
+            resume: go on from this checkpoint, or, True, from the folder's last one.
+            evaluate: evaluate this checkpoint and train nothing.
+            weights: begin with the weights of this checkpoint.
+            changes: of the smallest run.
+        """
+
+    @property
+    @abstractmethod
+    def environment(self) -> dict[str, str]:
+        """What a process of its own needs to know."""
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Read the rendered data set in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            yield
+
+    def command(self, *words: object) -> Ended:
+        """Run ``drsl`` in this process; an error that is not bad input is raised as it is."""
+        with self.reading():
+            result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+        return Ended(result.exit_code, result.stdout, result.stderr.splitlines())
+
+    def run(self, folder: Path, **changes: Any) -> Ended:
+        """Run the toolbox's command; the arguments are those of :meth:`words`."""
+        return self.command(self.name, *self.words(folder, **changes))
+
+    def train(self, folder: Path, **changes: Any) -> Ended:
+        """Run the toolbox's command, and see that nothing is wrong."""
+        ended = self.run(folder, **changes)
+        assert (ended.code, ended.lines) == (0, [])
+        return ended
+
+    def refusal(self, folder: Path, **changes: Any) -> str:
+        """Run the toolbox's command, and return the one thing that is wrong."""
+        ended = self.run(folder, **changes)
+        assert ended.code == 2
+        (error,) = ended.errors
+        return error
+
+    def steps(self, folder: Path) -> list[dict[str, Any]]:
+        """The rows of a run's steps, without its evaluations."""
+        return [row for row in RunFolder(folder).rows() if "lr" in row]
+
+    def evaluations(self, folder: Path) -> list[dict[str, Any]]:
+        return [row for row in RunFolder(folder).rows() if "mAP" in row]
+
+    def features(self, folder: Path) -> Path:
+        return folder / f"features-{self.target}.npz"
+
+    @abstractmethod
+    def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
+        """The last checkpoint of a run, or that of the epoch, from 1, which has ended and is not the last."""
+
+    def checkpoints(self, folder: Path) -> dict[str, dict[str, Any]]:
+        """All checkpoints of a run, by their files' names."""
+        return {path.name: load(path, "") for path in sorted(self.checkpoint(folder).parent.glob("*.pth*"))}
+
+    @abstractmethod
+    def parameters(self, checkpoint: Path) -> dict[str, torch.Tensor]:
+        """The weights in a checkpoint."""
+
+    @abstractmethod
+    def log(self, folder: Path) -> str:
+        """The log of a run."""
+
+
+class Torchreid(Host):
+    """``drsl torchreid``."""
+
+    name, title, target = "torchreid", "Torchreid", "market1501"
+    losses = {  # noqa: RUF012
+        "drsl": {"loss.name": "drsl"},
+        "drsl alone": {"loss.name": "drsl", "loss.drsl.weight_x": 0.0},
+        "triplet": {"loss.name": "triplet", "loss.triplet.weight_x": 1.0},
+        "classes": {"loss.name": "softmax"},
+    }
+    keys = {  # noqa: RUF012
+        **{name: f"loss.drsl.{name}" for name in OF_DRSL},
+        "folder": "data.save_dir",
+        "epochs": "train.max_epoch",
+        "batch": "train.batch_size",
+        "instances": "sampler.num_instances",
+        "lr": "train.lr",
+        "optimizer": "train.optim",
+        "seed": "train.seed",
+        "workers": "data.workers",
+        "eval_every": "test.eval_freq",
+        "sampler": "sampler.train_sampler",
+        "resume": "model.resume",
+    }
+    smallest = {  # noqa: RUF012
+        "use_gpu": False,
+        "model.name": "osnet_x0_25",
+        "model.pretrained": False,
+        "data.height": 64,
+        "data.width": 32,
+        "data.workers": 0,
+        "sampler.train_sampler": "RandomIdentitySampler",
+        "sampler.num_instances": 2,
+        "train.batch_size": 8,
+        "train.max_epoch": 1,
+        "train.print_freq": 1,
+        "test.batch_size": 32,
+        "loss.name": "drsl",
+    }
+    environment = {}  # noqa: RUF012
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        return super().settings(**changes) | {"data.root": self.root}
+
+    def words(
+        self,
+        folder: Path,
+        *,
+        resume: Path | bool | None = None,
+        evaluate: Path | None = None,
+        weights: Path | None = None,
+        **changes: Any,
+    ) -> list[str]:
+        if resume:
+            changes["model.resume"] = self.checkpoint(folder) if resume is True else resume
+        if evaluate:
+            changes |= {"test.evaluate": True, "model.load_weights": evaluate}
+        if weights:
+            changes["model.load_weights"] = weights
+        return self.options(folder, **changes)
+
+    def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
+        found = {int(path.name.rpartition("-")[2]): path for path in (folder / "model").glob("model.pth.tar-*")}
+        return found[max(found) if epoch is None else epoch]
+
+    def parameters(self, checkpoint: Path) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = load(checkpoint, "")["state_dict"]
+        return state
+
+    def log(self, folder: Path) -> str:
+        return "".join(path.read_text() for path in sorted(folder.glob("train.log-*")))
+
+
+class FastReID(Host):
+    """``drsl fastreid``."""
+
+    name, title, target = "fastreid", "FastReID", "Market1501"
+    losses = {  # noqa: RUF012
+        "drsl": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")'},
+        "drsl alone": {"MODEL.LOSSES.NAME": '("DRSLoss",)'},
+        "triplet": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "TripletLoss")'},
+        "classes": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss",)'},
+    }
+    keys = {  # noqa: RUF012
+        **{name: f"MODEL.LOSSES.DRSL.{name.upper()}" for name in OF_DRSL},
+        "weight": "MODEL.LOSSES.DRSL.SCALE",
+        "weight_x": "MODEL.LOSSES.CE.SCALE",
+        "folder": "OUTPUT_DIR",
+        "epochs": "SOLVER.MAX_EPOCH",
+        "batch": "SOLVER.IMS_PER_BATCH",
+        "instances": "DATALOADER.NUM_INSTANCE",
+        "lr": "SOLVER.BASE_LR",
+        "optimizer": "SOLVER.OPT",
+        "seed": "SEED",
+        "workers": "DATALOADER.NUM_WORKERS",
+        "eval_every": "TEST.EVAL_PERIOD",
+        "sampler": "DATALOADER.SAMPLER_TRAIN",
+        "resume": "--resume",
+    }
+    smallest = {  # noqa: RUF012
+        "MODEL.DEVICE": "cpu",
+        "MODEL.BACKBONE.NAME": "build_osnet_backbone",
+        "MODEL.BACKBONE.DEPTH": "x0_25",
+        "MODEL.BACKBONE.FEAT_DIM": 128,
+        "MODEL.BACKBONE.PRETRAIN": False,
+        "MODEL.HEADS.WITH_BNNECK": True,
+        "MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")',
+        "INPUT.SIZE_TRAIN": "[64, 32]",
+        "INPUT.SIZE_TEST": "[64, 32]",
+        "DATALOADER.SAMPLER_TRAIN": "NaiveIdentitySampler",
+        "DATALOADER.NUM_INSTANCE": 2,
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": 8,
+        "SOLVER.MAX_EPOCH": 1,
+        "SOLVER.WARMUP_ITERS": 2,
+        "SOLVER.CHECKPOINT_PERIOD": 1,
+        "TEST.EVAL_PERIOD": 1,
+        "SEED": 1,
+    }
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"FASTREID_DATASETS": str(self.root)}
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        from drsl_plugin.fastreid.host import fastreid
+
+        with super().reading(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(fastreid.data.build, "_root", str(self.root))  # which read the environment when imported
+            yield
+
+    def words(
+        self,
+        folder: Path,
+        *,
+        resume: Path | bool | None = None,
+        evaluate: Path | None = None,
+        weights: Path | None = None,
+        **changes: Any,
+    ) -> list[str]:
+        if isinstance(resume, Path):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "last_checkpoint").write_text(str(resume))
+        if evaluate or weights:
+            changes["MODEL.WEIGHTS"] = evaluate or weights
+        switches = ["--resume"] * bool(resume) + ["--eval-only"] * bool(evaluate)
+        return [*switches, *self.options(folder, **changes)]
+
+    def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
+        if epoch is not None:
+            return folder / f"model_{epoch - 1:04d}.pth"
+        return folder / (folder / "last_checkpoint").read_text().strip()
+
+    def parameters(self, checkpoint: Path) -> dict[str, torch.Tensor]:
+        state: dict[str, torch.Tensor] = load(checkpoint, "")["model"]
+        return state
+
+    def log(self, folder: Path) -> str:
+        return (folder / "log.txt").read_text()
+
+
+HOSTS: dict[str, Callable[[Path], Host]] = {kind.name: kind for kind in (Torchreid, FastReID)}
+
+
+@contextlib.contextmanager
+def interrupted(step: int, reason: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
+    """Stop a training as Ctrl-C would, after a step counted from 1, before its row is written."""
+    register = getattr(importlib.import_module("torch.optim.optimizer"), "register_optimizer_step_post_hook", None)
+    if register is None:
+        pytest.skip("this torch has no hook after the steps of all optimizers")
+    taken = 0
+
+    def after(*_: Any) -> None:
+        nonlocal taken
+        taken += 1
+        if taken == step:
+            raise reason
+
+    handle = register(after)
+    try:
+        yield
+    finally:
+        handle.remove()
