@@ -55,14 +55,25 @@ class SettingError(DRSLError, ValueError):
 class RangeError(SettingError):
     """A setting outside its values: ``setting must be needs, got got``.
 
+    Args:
+        setting: its name, as the user knows it.
+        got: its value.
+        needs: what would do, after "must be".
+        note: ends the line: the unit of the value, or what to do instead.
+
     Example:
         >>> print(RangeError("temperature", -1, "a finite number above 0"))
         temperature must be a finite number above 0, got -1
     """
 
+    def __init__(self, setting: str, got: object, needs: str, note: str = "") -> None:
+        """Keep the parts."""
+        super().__init__(setting, got, needs)
+        self.note = note
+
     def __str__(self) -> str:
         """Return the line."""
-        return f"{self.setting} must be {self.needs}, got {self.got!r}"
+        return f"{self.setting} must be {self.needs}, got {self.got!r}{self.note}"
 
 
 class UnknownKeyError(SettingError):

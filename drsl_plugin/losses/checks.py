@@ -1,60 +1,15 @@
-"""What the loss accepts: each check names the argument and what it got."""
+"""What the loss accepts as a batch: each check names the argument and what it got."""
 
 from __future__ import annotations
-
-import math
-from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
-Distance = Literal["cosine", "euclidean"]
-Relaxation = Literal["sigmoid", "linear"]
-Sort = Literal["angle", "order", "none"]
-Backend = Literal["auto", "unfused", "chunked", "triton"]
-
-
-class Settings(NamedTuple):
-    """What the loss of a batch depends on beside the batch; see :func:`~drsl_plugin.drsl_loss`."""
-
-    distance: Distance
-    temperature: float
-    relaxation: Relaxation
-    sort: Sort
-    sort_weight: float
-
-
-def check_settings(distance: str, temperature: float, relaxation: str, sort: str, sort_weight: float) -> None:
-    """Check the settings of DRSL.
-
-    Raises:
-        ValueError: a setting is outside its values or range.
-    """
-    for name, value, allowed in (
-        ("distance", distance, get_args(Distance)),
-        ("relaxation", relaxation, get_args(Relaxation)),
-        ("sort", sort, get_args(Sort)),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    if not is_number(temperature) or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number above 0, got {temperature!r}")
-    if not is_number(sort_weight) or not 0 <= sort_weight < math.inf:
-        raise ValueError(f"sort_weight must be a finite number, 0 or above, got {sort_weight!r}")
-
-
-def check_computation(backend: str, chunk_budget: int | None) -> None:
-    """Check what decides how the loss is computed, but not its value.
-
-    Raises:
-        ValueError: a backend that does not exist, or a budget that is no number of bytes.
-    """
-    if backend not in get_args(Backend):
-        raise ValueError(f"backend must be one of {', '.join(map(repr, get_args(Backend)))}, got {backend!r}")
-    if chunk_budget is not None and not is_whole_number(chunk_budget):
-        raise ValueError(f"chunk_budget must be a whole number of bytes, or None, got {chunk_budget!r}")
-    if chunk_budget is not None and chunk_budget < 1:
-        raise ValueError(f"chunk_budget must be at least one query's row of scores, got {chunk_budget} bytes")
+# TRANSITION: for those who still look for them here
+from drsl_plugin.losses.settings import Distance as Distance
+from drsl_plugin.losses.settings import Relaxation as Relaxation
+from drsl_plugin.losses.settings import Sort as Sort
+from drsl_plugin.losses.settings import is_number as is_number
 
 
 def check_batch(embeddings: Tensor, labels: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None) -> None:
@@ -101,13 +56,3 @@ def _check_pair(name: str, embeddings: Tensor, labels_name: str, labels: Tensor)
             f"{labels_name} must have shape ({embeddings.shape[0]},), one label for each row of {name}, "
             f"got {tuple(labels.shape)}"
         )
-
-
-def is_number(value: object) -> bool:
-    """Tell whether a setting is an int or a float, and no bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def is_whole_number(value: object) -> bool:
-    """Tell whether a setting is an int, and no bool."""
-    return isinstance(value, int) and not isinstance(value, bool)

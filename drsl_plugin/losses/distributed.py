@@ -58,12 +58,12 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     if embeddings.dtype != torch.float64:
         embeddings = embeddings.float()  # gradients of several processes are added up: not in half precision
     labels = labels.to(embeddings.device, torch.int64).contiguous()
-    memory = criterion.memory if criterion.training else None
+    memory = criterion.active_memory
     if memory is not None:
         memory.check(embeddings, dist.get_world_size())
     everyone, all_labels = _all_processes(embeddings, labels)
     references, ref_labels = _others(everyone), _others(all_labels)
-    loss, parts = criterion(embeddings, labels, references, ref_labels, return_parts=True, remember=False)
+    loss, parts = criterion.compute(embeddings, labels, references, ref_labels, exact=True)
     kept = memory.entries() if memory is not None else None
     if kept is not None:
         ref_labels = torch.cat([ref_labels, kept[1]])

@@ -6,19 +6,13 @@ from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
+from typing_extensions import Unpack
 
-from drsl_plugin.losses.checks import (
-    Backend,
-    Distance,
-    Relaxation,
-    Settings,
-    Sort,
-    check_batch,
-    check_computation,
-    check_settings,
-)
-from drsl_plugin.losses.fused import fused_drsl, kernels_run_on
-from drsl_plugin.losses.unfused import unfused_drsl
+from drsl_plugin.losses.backends.chunked import fused_drsl, kernels_run_on
+from drsl_plugin.losses.backends.unfused import unfused_drsl
+from drsl_plugin.losses.checks import check_batch
+from drsl_plugin.losses.settings import Backend, DRSLSettings, LossOptions
+from drsl_plugin.losses.signatures import show_options
 
 SMALL = 1024
 """Scores up to which the unfused path is taken on the CPU: it is as fast there, and can be differentiated twice."""
@@ -44,14 +38,8 @@ def drsl_loss(
     ref_embeddings: Tensor | None = None,
     ref_labels: Tensor | None = None,
     *,
-    distance: Distance = "cosine",
-    temperature: float = 0.05,
-    relaxation: Relaxation = "sigmoid",
-    sort: Sort = "angle",
-    sort_weight: float = 1.0,
-    backend: Backend = "auto",
-    chunk_budget: int | None = None,
     return_parts: Literal[False] = False,
+    **options: Unpack[LossOptions],
 ) -> Tensor: ...
 
 
@@ -62,14 +50,8 @@ def drsl_loss(
     ref_embeddings: Tensor | None = None,
     ref_labels: Tensor | None = None,
     *,
-    distance: Distance = "cosine",
-    temperature: float = 0.05,
-    relaxation: Relaxation = "sigmoid",
-    sort: Sort = "angle",
-    sort_weight: float = 1.0,
-    backend: Backend = "auto",
-    chunk_budget: int | None = None,
     return_parts: Literal[True],
+    **options: Unpack[LossOptions],
 ) -> tuple[Tensor, DRSLParts]: ...
 
 
@@ -80,31 +62,20 @@ def drsl_loss(
     ref_embeddings: Tensor | None = None,
     ref_labels: Tensor | None = None,
     *,
-    distance: Distance = "cosine",
-    temperature: float = 0.05,
-    relaxation: Relaxation = "sigmoid",
-    sort: Sort = "angle",
-    sort_weight: float = 1.0,
-    backend: Backend = "auto",
-    chunk_budget: int | None = None,
     return_parts: bool,
+    **options: Unpack[LossOptions],
 ) -> Tensor | tuple[Tensor, DRSLParts]: ...
 
 
+@show_options(LossOptions)
 def drsl_loss(
     embeddings: Tensor,
     labels: Tensor,
     ref_embeddings: Tensor | None = None,
     ref_labels: Tensor | None = None,
     *,
-    distance: Distance = "cosine",
-    temperature: float = 0.05,
-    relaxation: Relaxation = "sigmoid",
-    sort: Sort = "angle",
-    sort_weight: float = 1.0,
-    backend: Backend = "auto",
-    chunk_budget: int | None = None,
     return_parts: bool = False,
+    **options: Unpack[LossOptions],
 ) -> Tensor | tuple[Tensor, DRSLParts]:
     r"""Differentiable Retrieval-Sort Loss: rank each positive before the negatives, sort the positives by angle.
 
@@ -179,31 +150,48 @@ def drsl_loss(
         sorting error RS loss's (Oksuz et al., ICCV 2021); the angle as quality, its weight and the temperature are
         ours.
     """
-    check_settings(distance, temperature, relaxation, sort, sort_weight)
+    for name in options:
+        if name not in LossOptions.__annotations__:
+            raise TypeError(f"drsl_loss() got an unexpected keyword argument {name!r}")
+    settings = DRSLSettings(**options)
     check_batch(embeddings, labels, ref_embeddings, ref_labels)
-    check_computation(backend, chunk_budget)
-    settings = Settings(distance, temperature, relaxation, sort, sort_weight)
-    with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        queries, others, labels, other_labels = _as_computed(embeddings, labels, ref_embeddings, ref_labels)
-        references = len(queries) + (0 if others is None else len(others))
-        chosen = chosen_backend(backend, queries.device, len(queries) * references)
-        if chosen == "unfused":
-            loss, parts = unfused_drsl(queries, others, labels, other_labels, settings, exact=return_parts)
-        else:
-            loss, parts = fused_drsl(
-                queries,
-                others,
-                labels,
-                other_labels,
-                settings,
-                use_kernel=chosen == "triton",
-                budget=chunk_budget,
-                exact=return_parts,
-            )
+    loss, parts = compute_loss(embeddings, labels, ref_embeddings, ref_labels, settings, exact=return_parts)
     return (loss, DRSLParts(*parts.unbind())) if return_parts else loss
 
 
-def chosen_backend(backend: Backend, device: torch.device, scores: int) -> Backend:
+def compute_loss(
+    embeddings: Tensor,
+    labels: Tensor,
+    ref_embeddings: Tensor | None,
+    ref_labels: Tensor | None,
+    settings: DRSLSettings,
+    *,
+    exact: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the loss and its parts, ``(4,)``, of a batch that :func:`~drsl_plugin.losses.checks.check_batch` has seen.
+
+    Args:
+        embeddings: as for :func:`drsl_loss`, like the next three.
+        labels: ``(N,)``.
+        ref_embeddings: ``(M, D)``, or None.
+        ref_labels: ``(M,)``, or None.
+        settings: of the loss.
+        exact: compute ap and above_all too; they are 0 otherwise.
+
+    Raises:
+        ValueError: the ``"triton"`` backend where its kernels do not run, or a ``chunk_budget`` too small for a query.
+    """
+    with torch.autocast(device_type=embeddings.device.type, enabled=False):
+        queries, others, labels, other_labels = _as_computed(embeddings, labels, ref_embeddings, ref_labels)
+        references = len(queries) + (0 if others is None else len(others))
+        backend = choose_backend(settings.backend, queries.device, len(queries) * references)
+        if backend == "unfused":
+            return unfused_drsl(queries, others, labels, other_labels, settings, exact=exact)
+        use_kernel = backend == "triton"
+        return fused_drsl(queries, others, labels, other_labels, settings, use_kernel=use_kernel, exact=exact)
+
+
+def choose_backend(backend: Backend, device: torch.device, scores: int) -> Backend:
     """Return how a loss of so many scores is computed where ``backend`` leaves it open.
 
     Raises:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.losses.checks import is_whole_number
+from drsl_plugin.errors import RangeError
+from drsl_plugin.losses.settings import DRSLSettings
 
 _NUMBERS = ("size", "filled", "position", "batches")
 
@@ -66,9 +67,9 @@ class EmbeddingMemory(nn.Module):
     def __init__(self, size: int, warmup: int = 0) -> None:
         """Check the settings; the ring is made with the first batch, of its width, precision and device."""
         super().__init__()
-        check_memory(size, warmup)
+        DRSLSettings(memory_size=size, memory_warmup=warmup)
         if size == 0:
-            raise ValueError("memory_size must be a whole number, 1 or above, got 0")
+            raise RangeError("memory_size", size, "a whole number, 1 or above")
         self.size = size
         self.warmup = warmup
         self.filled = self.position = self.batches = 0
@@ -88,7 +89,7 @@ class EmbeddingMemory(nn.Module):
         count = len(embeddings) * processes
         if count > self.size:
             of = f"{count}" if processes == 1 else f"{processes} processes, {count} embeddings in all"
-            raise ValueError(f"memory_size must be at least the batch of {of}, got {self.size}")
+            raise RangeError("memory_size", self.size, f"at least the batch of {of}")
         if self.embeddings is None:
             return
         if embeddings.shape[1] != self.embeddings.shape[1]:
@@ -171,7 +172,7 @@ class EmbeddingMemory(nn.Module):
         if missing:
             raise ValueError(f"not the state of a memory: no {' and no '.join(missing)} in it")
         if state["size"] != self.size:
-            raise ValueError(f"memory_size must be {state['size']}, that of the saved memory, got {self.size}")
+            raise RangeError("memory_size", self.size, f"{state['size']}, that of the saved memory")
         self.filled, self.position, self.batches = (int(state[name]) for name in _NUMBERS[1:])
         self.embeddings = self.labels = None
         if state["embeddings"] is not None:
@@ -184,16 +185,3 @@ class EmbeddingMemory(nn.Module):
     def extra_repr(self) -> str:
         """Show the settings."""
         return f"size={self.size}, warmup={self.warmup}"
-
-
-def check_memory(size: int, warmup: int) -> None:
-    """Check the settings of a memory; a size of 0 is none.
-
-    Raises:
-        ValueError: a setting outside its range.
-    """
-    for name, value in (("memory_size", size), ("memory_warmup", warmup)):
-        if not is_whole_number(value) or value < 0:
-            raise ValueError(f"{name} must be a whole number, 0 or above, got {value!r}")
-    if warmup > 0 and size == 0:
-        raise ValueError(f"memory_warmup must be 0 where memory_size is 0, for there is no memory, got {warmup}")

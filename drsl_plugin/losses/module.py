@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+import dataclasses
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
-from drsl_plugin.losses.checks import (
-    Backend,
-    Distance,
-    Relaxation,
-    Sort,
-    check_batch,
-    check_computation,
-    check_settings,
-)
-from drsl_plugin.losses.functional import DRSLParts, drsl_loss
-from drsl_plugin.losses.memory import EmbeddingMemory, check_memory
+from drsl_plugin.losses.checks import check_batch
+from drsl_plugin.losses.functional import DRSLParts, compute_loss
+from drsl_plugin.losses.memory import EmbeddingMemory
+from drsl_plugin.losses.settings import DRSLOptions, DRSLSettings, LossOptions
+from drsl_plugin.losses.signatures import show_options
 
 
 class DRSLoss(nn.Module):
     """Differentiable Retrieval-Sort Loss with fixed settings; the formula stands in :func:`drsl_loss`.
+
+    Each setting is an attribute; all but those of the memory can be set anew, such as the temperature by a schedule.
 
     Args:
         distance: the ranking score, ``"cosine"`` or ``"euclidean"``.
@@ -47,67 +45,50 @@ class DRSLoss(nn.Module):
         DRSLoss(distance='cosine', temperature=0.02, relaxation='sigmoid', sort='none', sort_weight=1.0)
     """
 
-    def __init__(
-        self,
-        distance: Distance = "cosine",
-        temperature: float = 0.05,
-        relaxation: Relaxation = "sigmoid",
-        sort: Sort = "angle",
-        sort_weight: float = 1.0,
-        memory_size: int = 0,
-        memory_warmup: int = 0,
-        backend: Backend = "auto",
-        chunk_budget: int | None = None,
-    ) -> None:
+    settings: DRSLSettings
+    memory: EmbeddingMemory | None
+
+    @show_options(DRSLOptions)
+    def __init__(self, *values: Any, **options: Unpack[DRSLOptions]) -> None:
         """Check the settings and keep them."""
         super().__init__()
-        check_settings(distance, temperature, relaxation, sort, sort_weight)
-        check_memory(memory_size, memory_warmup)
-        check_computation(backend, chunk_budget)
-        self.distance: Distance = distance
-        self.temperature = temperature
-        self.relaxation: Relaxation = relaxation
-        self.sort: Sort = sort
-        self.sort_weight = sort_weight
-        self.memory = EmbeddingMemory(memory_size, memory_warmup) if memory_size else None
-        self.backend: Backend = backend
-        self.chunk_budget = chunk_budget
+        self.settings = DRSLSettings(*values, **options)
+        self.memory = (
+            EmbeddingMemory(self.settings.memory_size, self.settings.memory_warmup)
+            if self.settings.memory_size
+            else None
+        )
 
-    @overload
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        ref_embeddings: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-        *,
-        return_parts: Literal[False] = False,
-        remember: bool = True,
-    ) -> Tensor: ...
+    @classmethod
+    def from_settings(cls, settings: DRSLSettings) -> DRSLoss:
+        """Make the loss of settings that are built already.
 
-    @overload
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        ref_embeddings: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-        *,
-        return_parts: Literal[True],
-        remember: bool = True,
-    ) -> tuple[Tensor, DRSLParts]: ...
+        Example:
+            >>> DRSLoss.from_settings(DRSLSettings(sort="order")).sort
+            'order'
+        """
+        return cls(**dataclasses.asdict(settings))
 
-    @overload
-    def forward(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        ref_embeddings: Tensor | None = None,
-        ref_labels: Tensor | None = None,
-        *,
-        return_parts: bool,
-        remember: bool = True,
-    ) -> Tensor | tuple[Tensor, DRSLParts]: ...
+    def __getattr__(self, name: str) -> Any:
+        """Return a setting by its name, or what any module has."""
+        if name in DRSLSettings.settings() and "settings" in self.__dict__:
+            return getattr(self.settings, name)
+        return super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Set a setting by its name, or what any module has.
+
+        Raises:
+            SettingError: a value that the setting does not take.
+            AttributeError: a setting of the memory, which is made once.
+        """
+        if name in LossOptions.__annotations__:
+            changed: dict[str, Any] = {name: value}
+            self.settings = dataclasses.replace(self.settings, **changed)
+        elif name in DRSLOptions.__annotations__:
+            raise AttributeError(f"{name} cannot be set anew: the memory is made with the loss")
+        else:
+            super().__setattr__(name, value)  # type: ignore[arg-type]  # torch names tensors and modules alone
 
     def forward(
         self,
@@ -121,36 +102,47 @@ class DRSLoss(nn.Module):
     ) -> Tensor | tuple[Tensor, DRSLParts]:
         """Return the loss of a batch, and with ``return_parts`` its parts: see :func:`drsl_loss`.
 
-        In training mode the memory's embeddings are references behind those given, and behind the loss the batch is
+        In training mode the memory's embeddings are references after those given, and after the loss the batch is
         stored. In evaluation mode the memory is left alone. Without gradients (``torch.no_grad``), or with ``remember``
         False, nothing is stored: a step that is only looked at is none.
         """
-        memory = self.memory if self.training else None
+        check_batch(embeddings, labels, ref_embeddings, ref_labels)
+        memory = self.active_memory
         if memory is not None:
-            check_batch(embeddings, labels, ref_embeddings, ref_labels)
             memory.check(embeddings)
-            ref_embeddings, ref_labels = memory.join(embeddings, ref_embeddings, ref_labels)
-        result = drsl_loss(
-            embeddings,
-            labels,
-            ref_embeddings,
-            ref_labels,
-            distance=self.distance,
-            temperature=self.temperature,
-            relaxation=self.relaxation,
-            sort=self.sort,
-            sort_weight=self.sort_weight,
-            backend=self.backend,
-            chunk_budget=self.chunk_budget,
-            return_parts=return_parts,
-        )
+        loss, parts = self.compute(embeddings, labels, ref_embeddings, ref_labels, exact=return_parts)
         if memory is not None and remember and torch.is_grad_enabled():
             memory.store(embeddings, labels)
-        return result
+        return (loss, DRSLParts(*parts.unbind())) if return_parts else loss
+
+    @property
+    def active_memory(self) -> EmbeddingMemory | None:
+        """The memory where it takes part: in training mode."""
+        return self.memory if self.training else None
+
+    def compute(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        ref_embeddings: Tensor | None,
+        ref_labels: Tensor | None,
+        *,
+        exact: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Return loss and parts, ``(4,)``, of a batch that has been checked, against the memory too; store nothing.
+
+        Args:
+            embeddings: ``(N, D)``.
+            labels: ``(N,)``.
+            ref_embeddings: ``(M, D)`` extra references, or None.
+            ref_labels: ``(M,)``, or None.
+            exact: compute ap and above_all too; they are 0 otherwise.
+        """
+        if self.active_memory is not None:
+            ref_embeddings, ref_labels = self.active_memory.join(embeddings, ref_embeddings, ref_labels)
+        return compute_loss(embeddings, labels, ref_embeddings, ref_labels, self.settings, exact=exact)
 
     def extra_repr(self) -> str:
-        """Show the settings."""
-        return (
-            f"distance={self.distance!r}, temperature={self.temperature}, relaxation={self.relaxation!r}, "
-            f"sort={self.sort!r}, sort_weight={self.sort_weight}"
-        )
+        """Show the settings that the loss's value depends on; the memory shows its own."""
+        shown = (name for name in LossOptions.__annotations__ if name not in ("backend", "chunk_budget"))
+        return ", ".join(f"{name}={getattr(self.settings, name)!r}" for name in shown)

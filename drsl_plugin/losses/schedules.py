@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
-from drsl_plugin.losses.checks import is_number
+from drsl_plugin.losses.settings import Schedule as Schedule
+from drsl_plugin.losses.settings import TrainingSettings
 
-Schedule = Literal["constant", "linear", "cosine"]
 SCHEDULE_SETTINGS = ("temperature_schedule", "temperature_end")
 
 
@@ -55,24 +55,10 @@ class TemperatureSchedule(NamedTuple):
         return (1 - weight) * self.temperature + weight * self.temperature_end
 
 
-def check_schedule(temperature_schedule: str, temperature_end: float) -> None:
+def check_schedule(temperature_schedule: Schedule, temperature_end: float) -> None:
     """Check the settings of a schedule; the temperature itself is the loss's.
 
     Raises:
-        ValueError: an unknown schedule, an end outside its range, or one that would have no effect.
+        SettingError: an unknown schedule, an end outside its range, or one that would have no effect.
     """
-    if temperature_schedule not in get_args(Schedule):
-        allowed = ", ".join(map(repr, get_args(Schedule)))
-        raise ValueError(f"temperature_schedule must be one of {allowed}, got {temperature_schedule!r}")
-    if not is_number(temperature_end) or not 0 <= temperature_end < math.inf:
-        raise ValueError(f"temperature_end must be a finite number above 0, got {temperature_end!r}")
-    if temperature_schedule == "constant" and temperature_end > 0:
-        raise ValueError(
-            f"temperature_end must be left at 0 where the schedule is constant, got {temperature_end!r}; for one that "
-            "ends there: linear or cosine"
-        )
-    if temperature_schedule != "constant" and temperature_end == 0:
-        raise ValueError(
-            f"temperature_end must be a finite number above 0 where the schedule is {temperature_schedule}, got "
-            f"{temperature_end!r}"
-        )
+    TrainingSettings(temperature_schedule=temperature_schedule, temperature_end=temperature_end)

@@ -2,19 +2,18 @@
 
 The configuration nodes of the toolboxes, their checks and comments, and the tables of the documentation are made of
 what stands here. A new setting is a field of :class:`DRSLSettings` (of the loss) or of :class:`TrainingSettings` (of a
-training with it); one of the loss has a line in :class:`DRSLOptions` too.
+training with it); one of the loss has a line in :class:`LossOptions` or :class:`DRSLOptions` too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypedDict, get_args
 
 from drsl_plugin.errors import RangeError, SettingError
+from drsl_plugin.losses.checked_settings import CheckedSettings, Values
 
 Distance = Literal["cosine", "euclidean"]
 Relaxation = Literal["sigmoid", "linear"]
@@ -23,25 +22,17 @@ Backend = Literal["auto", "unfused", "chunked", "triton"]
 Schedule = Literal["constant", "linear", "cosine"]
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: object) -> bool:
     """Tell whether a value is an int or a float, and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def is_whole_number(value: Any) -> bool:
+def is_whole_number(value: object) -> bool:
     """Tell whether a value is an int, and no bool."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-class Values(NamedTuple):
-    """Which values a setting takes."""
-
-    needs: str
-    """In words, after "must be"."""
-    include: Callable[[Any], bool]
-
-
-def _names(literal: Any) -> Values:
+def _names(literal: object) -> Values:
     names = get_args(literal)
     return Values(f"one of {', '.join(map(repr, names))}", lambda value: isinstance(value, str) and value in names)
 
@@ -54,82 +45,8 @@ _PART = Values("an integer, 0 (off) or above", _COUNT.include)
 _BYTES = Values(
     "a whole number of bytes, at least one query's row of scores, or None",
     lambda value: value is None or (is_whole_number(value) and value >= 1),
+    unit=" bytes",
 )
-
-
-class Setting(NamedTuple):
-    """What there is to know of a setting."""
-
-    name: str
-    default: Any
-    values: Values
-    meaning: str
-    """One line."""
-
-    @property
-    def in_files(self) -> Any:
-        """The default as a configuration file has it, where every key has one type: None is 0 there."""
-        return 0 if self.default is None else self.default
-
-
-class CheckedSettings:
-    """A frozen dataclass of settings that takes no value outside theirs."""
-
-    def __post_init__(self) -> None:
-        """Check the settings.
-
-        Raises:
-            SettingError: the first that is wrong.
-        """
-        for error in self.problems(vars(self)):
-            raise error
-
-    @classmethod
-    @functools.cache
-    def settings(cls) -> dict[str, Setting]:
-        """Return what there is to know of each setting, by its name, in their order."""
-        hints = get_type_hints(cls, include_extras=True)
-        return {
-            field.name: Setting(field.name, field.default, *hints[field.name].__metadata__)
-            for field in dataclasses.fields(cls)  # type: ignore[arg-type]  # each subclass is one
-        }
-
-    @classmethod
-    def problems(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
-        """Yield all that is wrong with values.
-
-        Args:
-            values: by the settings' names; one that is missing has its default, and other names are left alone.
-        """
-        complete = {name: values.get(name, each.default) for name, each in cls.settings().items()}
-        wrong = [each for each in cls.settings().values() if not each.values.include(complete[each.name])]
-        for each in wrong:
-            yield RangeError(each.name, complete[each.name], each.values.needs)
-        if not wrong:
-            yield from cls.contradictions(complete)
-
-    @classmethod
-    def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
-        """Yield what is wrong with values that are each of them right.
-
-        Args:
-            values: of all settings.
-        """
-        yield from ()
-
-    @classmethod
-    def from_files(cls, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the settings of this class among the keys of a configuration; 0 is None where that is the default.
-
-        Args:
-            values: by the settings' names; other names are left out.
-        """
-        known = cls.settings()
-        return {
-            name: None if known[name].default is None and value == 0 else value
-            for name, value in values.items()
-            if name in known
-        }
 
 
 @dataclass(frozen=True)
@@ -178,18 +95,23 @@ class DRSLSettings(CheckedSettings):
             yield RangeError("memory_warmup", values["memory_warmup"], needs)
 
 
-class DRSLOptions(TypedDict, total=False):
-    """The fields of :class:`DRSLSettings` as keyword arguments, for type checkers."""
+class LossOptions(TypedDict, total=False):
+    """The fields of :class:`DRSLSettings` as keyword arguments, for type checkers: those of a loss without a memory."""
 
     distance: Distance
     temperature: float
     relaxation: Relaxation
     sort: Sort
     sort_weight: float
-    memory_size: int
-    memory_warmup: int
     backend: Backend
     chunk_budget: int | None
+
+
+class DRSLOptions(LossOptions, total=False):
+    """All of them."""
+
+    memory_size: int
+    memory_warmup: int
 
 
 @dataclass(frozen=True)
@@ -221,11 +143,8 @@ class TrainingSettings(CheckedSettings):
         """Yield what is wrong with values that are each of them right: an end without a schedule, nothing to train."""
         schedule, end = values["temperature_schedule"], values["temperature_end"]
         if schedule == "constant" and end > 0:
-            yield RangeError(
-                "temperature_end",
-                end,
-                "left at 0 where the schedule is constant; for one that ends there: linear or cosine",
-            )
+            instead = "; for one that ends there: linear or cosine"
+            yield RangeError("temperature_end", end, "left at 0 where the schedule is constant", instead)
         if schedule != "constant" and end == 0:
             yield RangeError("temperature_end", end, f"a finite number above 0 where the schedule is {schedule}")
         if values["weight"] == values["weight_x"] == 0:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.losses.settings import DRSLSettings, Setting, TrainingSettings
+from drsl_plugin.losses.checked_settings import Setting
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
 
 class DRSLKeys:

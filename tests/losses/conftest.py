@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import settings
 
-from drsl_plugin.losses import functional, fused
+from drsl_plugin.losses import functional
+from drsl_plugin.losses.backends import chunked
 
 # Same examples on every machine, nothing written to disk, no deadline on a busy one.
 settings.register_profile("drsl", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("drsl")
 
-CHOSEN_BACKEND, CHUNK_SIZE = functional.chosen_backend, fused._chunk_size
+CHOOSE_BACKEND, CHUNK_SIZE = functional.choose_backend, chunked._chunk_size
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -43,19 +44,19 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if wanted == "auto":
         return wanted
     if wanted == "chunked":
-        monkeypatch.setattr(fused, "_chunk_size", lambda *_: 3)
+        monkeypatch.setattr(chunked, "_chunk_size", lambda *_: 3)
     if wanted == "triton" and not torch.cuda.is_available():  # where there is none, Triton interprets its kernels
         monkeypatch.setattr(functional, "kernels_run_on", lambda kind: True)
 
-    def chosen_backend(backend: str, device: torch.device, scores: int) -> str:
+    def choose_backend(backend: str, device: torch.device, scores: int) -> str:
         on_path = wanted if wanted != "triton" or functional.kernels_run_on(device.type) else "chunked"
-        return on_path if backend == "auto" else CHOSEN_BACKEND(backend, device, scores)
+        return on_path if backend == "auto" else CHOOSE_BACKEND(backend, device, scores)
 
-    monkeypatch.setattr(functional, "chosen_backend", chosen_backend)
+    monkeypatch.setattr(functional, "choose_backend", choose_backend)
     return wanted
 
 
 @pytest.fixture
 def own_chunks(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks as the loss chooses them."""
-    monkeypatch.setattr(fused, "_chunk_size", CHUNK_SIZE)
+    monkeypatch.setattr(chunked, "_chunk_size", CHUNK_SIZE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 
 import pytest
@@ -13,8 +14,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from drsl_plugin import DRSLoss, drsl_loss
-from drsl_plugin.losses import functional, fused
-from drsl_plugin.losses.rows import RowGradients
+from drsl_plugin.losses import functional
+from drsl_plugin.losses.backends import chunked
+from drsl_plugin.losses.backends.rows import RowGradients
+from drsl_plugin.losses.settings import DRSLSettings
 
 NAMES_ITS_PATHS = True
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -51,8 +54,8 @@ def test_chunks_do_not_matter(budget, settings, refs):
 
 def test_budget_decides_how_many_queries_are_worked_on_at_a_time(monkeypatch):
     sizes = []
-    rows = fused.row_gradients
-    monkeypatch.setattr(fused, "row_gradients", lambda *args: sizes.append(len(args[0])) or rows(*args))
+    rows = chunked.row_gradients
+    monkeypatch.setattr(chunked, "row_gradients", lambda *args: sizes.append(len(args[0])) or rows(*args))
     batch = batch_of(64, 4)
     for budget in (1 << 22, 1 << 15):
         drsl_loss(*batch, backend="chunked", chunk_budget=budget)
@@ -90,7 +93,7 @@ def test_labels_that_overflow_and_references_elsewhere_are_named():
 
 
 def test_auto_is_unfused_for_small_batches_and_fused_for_large_ones(monkeypatch):
-    choose = functional.chosen_backend
+    choose = functional.choose_backend
     assert choose("auto", CPU, functional.SMALL) == "unfused"
     assert choose("auto", CPU, functional.SMALL + 1) == "chunked"
     assert choose("unfused", CPU, 10**9) == "unfused"
@@ -162,7 +165,7 @@ def test_float32_is_as_exact_as_unfused(settings, scale):
     assert errors["chunked"] <= 1.5 * errors["unfused"] + 1e-5
 
 
-@pytest.mark.skipif(not fused.IS_AN_OPERATOR, reason="fake tensors are tried from torch 2.4 on")
+@pytest.mark.skipif(not chunked.IS_AN_OPERATOR, reason="fake tensors are tried from torch 2.4 on")
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch):
     # Of a fake tensor no value can be read: whatever would wait for a GPU raises here.
@@ -170,7 +173,7 @@ def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch)
         return RowGradients(scores.new_empty(len(scores), 4), torch.empty_like(scores), cosines)
 
     monkeypatch.setattr(functional, "kernels_run_on", lambda kind: True)
-    monkeypatch.setattr(fused, "kernel_rows", unread)
+    monkeypatch.setattr(chunked, "kernel_rows", unread)
     with FakeTensorMode() as mode:
         batch = Batch(*(mode.from_tensor(each) for each in batch_of(64, 4, refs=32)))
         batch.embeddings.requires_grad_()
@@ -195,7 +198,7 @@ def test_no_synchronisation_on_a_gpu(settings):
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.skipif(not fused.IS_AN_OPERATOR, reason="torch has operators of one's own from 2.4 on")
+@pytest.mark.skipif(not chunked.IS_AN_OPERATOR, reason="torch has operators of one's own from 2.4 on")
 def test_compiles_as_one_graph_once_whatever_the_number_of_instances():
     torch.compiler.reset()
     compiled = torch.compile(DRSLoss(backend="chunked"), fullgraph=True, backend="aot_eager")
@@ -210,12 +213,12 @@ def test_compiles_as_one_graph_once_whatever_the_number_of_instances():
     torch.compiler.reset()
 
 
-@pytest.mark.skipif(not fused.IS_AN_OPERATOR, reason="torch has operators of one's own from 2.4 on")
+@pytest.mark.skipif(not chunked.IS_AN_OPERATOR, reason="torch has operators of one's own from 2.4 on")
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, False)])
 def test_the_operator_is_well_formed(wanted):
     batch = uneven(refs=True)
-    settings = ("euclidean", 0.3, "sigmoid", "angle", 0.7)
+    settings = dataclasses.astuple(DRSLSettings("euclidean", 0.3, "sigmoid", "angle", 0.7))
     torch.library.opcheck(
-        fused.operator,
-        (batch.embeddings, batch.ref_embeddings, batch.labels, batch.ref_labels, *settings, False, None, True, *wanted),
+        chunked.operator,
+        (batch.embeddings, batch.ref_embeddings, batch.labels, batch.ref_labels, False, True, *wanted, *settings),
     )

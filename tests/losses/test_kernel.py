@@ -14,10 +14,10 @@ pytest.importorskip("triton")
 if torch.cuda.is_available():
     pytest.skip("with a GPU every test of the loss runs on the kernel itself", allow_module_level=True)
 
-from drsl_plugin.losses import kernel
-from drsl_plugin.losses.checks import Settings
-from drsl_plugin.losses.identities import find_identities
-from drsl_plugin.losses.rows import row_gradients
+from drsl_plugin.losses.backends import kernel
+from drsl_plugin.losses.backends.identities import find_identities
+from drsl_plugin.losses.backends.rows import row_gradients
+from drsl_plugin.losses.settings import DRSLSettings
 
 NAMES_ITS_PATHS = True
 LABELS = torch.tensor([3, 0, 0, 7])
@@ -56,7 +56,7 @@ def small_tiles(monkeypatch):
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 def test_tiles_add_up(settings):
-    settings = Settings(**settings, temperature=0.3, sort_weight=0.7)
+    settings = DRSLSettings(**settings, temperature=0.3, sort_weight=0.7)
     cosines = None if settings.distance == "cosine" else random_scores(1)
     assert_same(*both(settings, random_scores(), cosines))
 
@@ -64,12 +64,12 @@ def test_tiles_add_up(settings):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("exact", [False, True])
 def test_one_tile_in_both_precisions(dtype, exact):
-    settings = Settings("cosine", 0.05, "sigmoid", "angle", 1.0)
+    settings = DRSLSettings("cosine", 0.05, "sigmoid", "angle", 1.0)
     assert_same(*both(settings, random_scores(dtype=dtype), exact=exact), dtype)
 
 
 def test_some_rows_of_all():
-    settings = Settings("cosine", 0.3, "sigmoid", "order", 1.0)
+    settings = DRSLSettings("cosine", 0.3, "sigmoid", "order", 1.0)
     assert_same(*both(settings, random_scores(), rows=slice(1, 3)))
 
 
@@ -81,7 +81,7 @@ def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, mo
     negative = LABELS.unsqueeze(1) != REF_LABELS
     places = torch.arange(11)
     scores += 10 * (negative & (places >= 4) & (places < 8)) - 10 * (negative & (places >= 8))
-    settings = Settings("cosine", 0.1, relaxation, "angle", 1.0)
+    settings = DRSLSettings("cosine", 0.1, relaxation, "angle", 1.0)
     found, expected = both(settings, scores)
     assert_same(found, expected)
     # Had they all been left out, or all counted: not the same.
@@ -94,7 +94,7 @@ def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, mo
 def test_what_a_skipped_tile_leaves_out_is_less_than_half_a_unit_in_the_last_place(dtype):
     for references in (11, 1024, 65_536):
         scores = torch.empty(1, references, dtype=dtype)
-        reach = kernel._reach(scores, Settings("cosine", 0.05, "sigmoid", "angle", 1.0))
+        reach = kernel._reach(scores, DRSLSettings("cosine", 0.05, "sigmoid", "angle", 1.0))
         assert references / (1 + math.exp(reach)) < torch.finfo(dtype).eps / 2
         assert reach <= (18 if dtype == torch.float32 else 38) + math.log(references)
 
@@ -104,7 +104,7 @@ def test_nan_is_never_skipped(where):
     # A query whose only positive is reference 6; reference 5 is a negative, 0 the query itself.
     scores = random_scores()
     scores[0, where] = math.nan
-    found, _ = both(Settings("cosine", 0.001, "sigmoid", "none", 1.0), scores)
+    found, _ = both(DRSLSettings("cosine", 0.001, "sigmoid", "none", 1.0), scores)
     assert torch.isnan(found.parts[0, 0]) == (where != 0)
     assert torch.isfinite(found.parts[1:]).all()
 
@@ -117,7 +117,7 @@ def test_numbers_reach_the_kernel_in_double_precision():
 COMPILE = """
 import inspect, sys, triton
 from triton.backends.compiler import GPUTarget
-from drsl_plugin.losses import kernel
+from drsl_plugin.losses.backends import kernel
 
 kind, sort, relaxation, arch = sys.argv[1:]
 constants = {"SIGMOID": relaxation == "sigmoid", "SORT": sort, "SEPARATE": sort == "angle", "EXACT": True,

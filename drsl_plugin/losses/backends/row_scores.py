@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.scores import largest_entry
+from drsl_plugin.losses.backends.scores import largest_entry
 
 
 class RowScores(Protocol):
@@ -30,7 +30,7 @@ class _Directions(NamedTuple):
 
 
 class CosineRows:
-    """Cosines; zero vectors as :func:`~drsl_plugin.losses.scores.cosine_scores` has them.
+    """Cosines; zero vectors as :func:`~drsl_plugin.losses.backends.scores.cosine_scores` has them.
 
     Args:
         queries: ``(N, D)``.
@@ -75,7 +75,7 @@ class CosineRows:
 
 
 class EuclideanRows:
-    """Scaled negative distances, as :func:`~drsl_plugin.losses.scores.euclidean_scores` has them.
+    """Scaled negative distances, as :func:`~drsl_plugin.losses.backends.scores.euclidean_scores` has them.
 
     Args:
         queries: ``(N, D)``.

@@ -1,4 +1,4 @@
-"""The rows of :mod:`drsl_plugin.losses.rows` as one Triton kernel: one program a query, no atomics, no padding.
+"""The rows of :mod:`~drsl_plugin.losses.backends.rows` as one Triton kernel: a program a query, no atomics, no padding.
 
 Needs Triton, so it is imported only where it runs.
 """
@@ -14,9 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from drsl_plugin.losses.checks import Settings
-from drsl_plugin.losses.identities import Identities
-from drsl_plugin.losses.rows import RowGradients
+from drsl_plugin.losses.backends.identities import Identities
+from drsl_plugin.losses.backends.rows import RowGradients
+from drsl_plugin.losses.settings import DRSLSettings
 
 POSITIVES = 16
 """Positives that a program ranks at a time."""
@@ -30,7 +30,7 @@ def kernel_rows(
     identities: Identities,
     weights: Tensor,
     rows: slice,
-    settings: Settings,
+    settings: DRSLSettings,
     exact: bool,
 ) -> RowGradients:
     """Loss of some queries and its gradient in their scores; no shape depends on the labels.
@@ -83,7 +83,7 @@ def _halves(value: float) -> tuple[float, float]:
     return high, float(np.float32(value - high))
 
 
-def _reach(scores: Tensor, settings: Settings) -> float:
+def _reach(scores: Tensor, settings: DRSLSettings) -> float:
     """How far from 0 the gap is, in temperatures, from where on all references together count as exact steps.
 
     What R steps leave out there is less than half a unit in the last place of 1, which a rank is at least.

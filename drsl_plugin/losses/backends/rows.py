@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.checks import Settings
-from drsl_plugin.losses.identities import Identities
+from drsl_plugin.losses.backends.identities import Identities
+from drsl_plugin.losses.settings import DRSLSettings
 
 
 class RowGradients(NamedTuple):
@@ -36,7 +36,7 @@ def row_gradients(
     identities: Identities,
     weights: Tensor,
     rows: slice,
-    settings: Settings,
+    settings: DRSLSettings,
     exact: bool,
     workspace: Tensor,
 ) -> RowGradients:
@@ -114,7 +114,7 @@ def row_gradients(
     return RowGradients(parts, gradient, of_cosines)
 
 
-def _sorting(ahead: Tensor, rank: Tensor, quality: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+def _sorting(ahead: Tensor, rank: Tensor, quality: Tensor, settings: DRSLSettings) -> tuple[Tensor, Tensor]:
     """Sorting error of each positive, (n, K), and its gradient in the steps among positives, (n, K, K)."""
     lack = 1 - quality
     error = (lack + torch.bmm(ahead, lack.unsqueeze(2)).squeeze(2)) / rank
@@ -128,7 +128,7 @@ def _sorting(ahead: Tensor, rank: Tensor, quality: Tensor, settings: Settings) -
     return error - target, gradient - is_better * (lack.unsqueeze(1) - target.unsqueeze(2)) / rank.unsqueeze(2)
 
 
-def _step(gaps: Tensor, settings: Settings) -> Steps:
+def _step(gaps: Tensor, settings: DRSLSettings) -> Steps:
     """Relaxed step of the gaps, in place."""
     if settings.relaxation == "sigmoid":
         return Steps(gaps.div_(settings.temperature).sigmoid_(), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.checks import Relaxation, Sort
+from drsl_plugin.losses.settings import Relaxation, Sort
 
 
 def pad_positives(is_positive: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.checks import Settings
-from drsl_plugin.losses.scores import cosine_scores, euclidean_scores
-from drsl_plugin.losses.terms import (
+from drsl_plugin.losses.backends.scores import cosine_scores, euclidean_scores
+from drsl_plugin.losses.backends.terms import (
     differences,
     exact_parts,
     pad_positives,
@@ -16,6 +15,7 @@ from drsl_plugin.losses.terms import (
     sorting_error,
     sum_where,
 )
+from drsl_plugin.losses.settings import DRSLSettings
 
 
 def unfused_drsl(
@@ -23,7 +23,7 @@ def unfused_drsl(
     others: Tensor | None,
     labels: Tensor,
     other_labels: Tensor | None,
-    settings: Settings,
+    settings: DRSLSettings,
     *,
     exact: bool,
 ) -> tuple[Tensor, Tensor]:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.backprop import CosineRows, EuclideanRows, RowScores
-from drsl_plugin.losses.checks import Distance, Relaxation, Settings, Sort
-from drsl_plugin.losses.identities import find_identities
-from drsl_plugin.losses.rows import RowGradients, row_gradients
+from drsl_plugin.errors import RangeError
+from drsl_plugin.losses.backends.identities import find_identities
+from drsl_plugin.losses.backends.row_scores import CosineRows, EuclideanRows, RowScores
+from drsl_plugin.losses.backends.rows import RowGradients, row_gradients
+from drsl_plugin.losses.settings import DRSLSettings
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 DEFAULT_BUDGETS = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Bytes for the rows that are worked on at a time: on the CPU what stays in its cache."""
-
-
-class Computation(NamedTuple):
-    """How a loss is computed."""
-
-    use_kernel: bool
-    budget: int | None
-    exact: bool
 
 
 def fused_drsl(
@@ -32,10 +26,9 @@ def fused_drsl(
     others: Tensor | None,
     labels: Tensor,
     other_labels: Tensor | None,
-    settings: Settings,
+    settings: DRSLSettings,
     *,
     use_kernel: bool,
-    budget: int | None,
     exact: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss and parts ``(4,)`` of a batch; what is kept for backward is the gradient: N·D numbers, and M·D if wanted.
@@ -47,19 +40,17 @@ def fused_drsl(
         other_labels: ``(M,)``, or None.
         settings: of the loss.
         use_kernel: leave the rows to the Triton kernel.
-        budget: bytes for the rows that are worked on at a time; None chooses.
         exact: compute ap and above_all too; they are 0 otherwise.
 
     Raises:
         ValueError: the budget is too small for one row.
     """
-    how = Computation(use_kernel, budget, exact)
-    loss, parts = _FusedDRSL.apply(queries, others, labels, other_labels, settings, how)
+    loss, parts = _FusedDRSL.apply(queries, others, labels, other_labels, settings, use_kernel, exact)
     return loss, parts
 
 
 class _FusedDRSL(torch.autograd.Function):
-    """Without a second derivative; the unfused path has one."""
+    """Cannot be differentiated twice; the unfused path can."""
 
     @staticmethod
     def forward(
@@ -68,12 +59,14 @@ class _FusedDRSL(torch.autograd.Function):
         others: Tensor | None,
         labels: Tensor,
         other_labels: Tensor | None,
-        settings: Settings,
-        how: Computation,
+        settings: DRSLSettings,
+        use_kernel: bool,
+        exact: bool,
     ) -> tuple[Tensor, Tensor]:
         compute = operator if is_compiling() else loss_and_gradients
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
-        parts, *gradients = compute(queries, others, labels, other_labels, *settings, *how, *wanted)
+        values = dataclasses.astuple(settings)
+        parts, *gradients = compute(queries, others, labels, other_labels, use_kernel, exact, *wanted, *values)
         ctx.save_for_backward(*gradients)
         ctx.wanted = wanted
         ctx.mark_non_differentiable(parts)
@@ -86,7 +79,7 @@ class _FusedDRSL(torch.autograd.Function):
                 "drsl_loss has no second derivative where its backend is chunked or triton; backend='unfused' has one"
             )
         found = [of_loss * each if want else None for each, want in zip(ctx.saved_tensors, ctx.wanted, strict=True)]
-        return (*found, None, None, None, None)
+        return (*found, None, None, None, None, None)
 
 
 def loss_and_gradients(
@@ -94,31 +87,38 @@ def loss_and_gradients(
     others: Tensor | None,
     labels: Tensor,
     other_labels: Tensor | None,
-    distance: Distance,
-    temperature: float,
-    relaxation: Relaxation,
-    sort: Sort,
-    sort_weight: float,
     use_kernel: bool,
-    budget: int | None,
     exact: bool,
     wanted: bool,
     others_wanted: bool,
+    *values: Any,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Parts of the loss, ``(4,)``, and the gradients of queries and other references; empty where not wanted."""
-    settings = Settings(distance, temperature, relaxation, sort, sort_weight)
+    """Parts of the loss, ``(4,)``, and the gradients of queries and other references; empty where not wanted.
+
+    Args:
+        queries: ``(N, D)``.
+        others: ``(M, D)``, or None.
+        labels: ``(N,)``.
+        other_labels: ``(M,)``, or None.
+        use_kernel: leave the rows to the Triton kernel.
+        exact: compute ap and above_all too.
+        wanted: compute the gradient of the queries.
+        others_wanted: compute that of the other references.
+        *values: of the settings, one by one: an operator takes no object.
+    """
+    settings = DRSLSettings(*values)
     identities = find_identities(labels, labels if other_labels is None else torch.cat([labels, other_labels]))
     weights = identities.weights(queries.dtype)
     wants = (wanted, others_wanted)
-    scores: RowScores = (CosineRows if distance == "cosine" else EuclideanRows)(queries, others, wants)
+    scores: RowScores = (CosineRows if settings.distance == "cosine" else EuclideanRows)(queries, others, wants)
     angles: RowScores | None = None  # where they are not the scores themselves
-    if distance != "cosine" and sort != "none":
-        angles = CosineRows(queries, others, wants if sort == "angle" else (False, False))
+    if settings.distance != "cosine" and settings.sort != "none":
+        angles = CosineRows(queries, others, wants if settings.sort == "angle" else (False, False))
     # The kernel's work does not depend on the number of positives, which only the device knows.
     most = 0 if use_kernel or not len(labels) else int(identities.counts.max())
     parts = torch.zeros(len(labels), 4, dtype=queries.dtype, device=queries.device)
     if most or use_kernel:
-        size = _chunk_size(queries, len(identities.ref_labels), most, settings, budget)
+        size = _chunk_size(queries, len(identities.ref_labels), most, settings)
         workspace = queries.new_empty(size, most, len(identities.ref_labels))
         for start in range(0, len(labels), size):
             rows = slice(start, min(start + size, len(labels)))
@@ -130,7 +130,7 @@ def loss_and_gradients(
             if angles is not None and found.cosines is not None:
                 angles.add(rows, found.cosines)
     gradients = scores.gradients()
-    if angles is not None and sort == "angle":
+    if angles is not None and settings.sort == "angle":
         for gradient, of_angle in zip(gradients, angles.gradients(), strict=True):
             gradient += of_angle
     nothing = queries.new_empty(0)
@@ -142,10 +142,11 @@ def _operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     """Return the computation as one operator, which ``torch.compile`` keeps whole, where torch can (from 2.4 on)."""
     if not IS_AN_OPERATOR:
         return loss_and_gradients
+    types: dict[object, str] = {int: "int", float: "float", int | None: "int?"}
+    settings = [f"{types.get(each.type, 'str')} {each.name}" for each in DRSLSettings.settings().values()]
     schema = (
-        "(Tensor queries, Tensor? others, Tensor labels, Tensor? other_labels, str distance, float temperature, "
-        "str relaxation, str sort, float sort_weight, bool use_kernel, int? budget, bool exact, bool wanted, "
-        "bool others_wanted) -> (Tensor, Tensor, Tensor)"
+        "(Tensor queries, Tensor? others, Tensor labels, Tensor? other_labels, bool use_kernel, bool exact, "
+        f"bool wanted, bool others_wanted, {', '.join(settings)}) -> (Tensor, Tensor, Tensor)"
     )
     operator = torch.library.custom_op("drsl_plugin::loss_and_gradients", mutates_args=(), schema=schema)(
         loss_and_gradients
@@ -153,7 +154,7 @@ def _operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
 
     @operator.register_fake
     def _(queries: Tensor, others: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
-        wanted, others_wanted = rest[-2:]
+        wanted, others_wanted = rest[4:6]
         of_others = torch.empty_like(others) if others is not None and others_wanted else queries.new_empty(0)
         return queries.new_empty(4), torch.empty_like(queries) if wanted else queries.new_empty(0), of_others
 
@@ -170,8 +171,8 @@ def is_compiling() -> bool:
 
 
 def kernel_rows(*args: Any) -> RowGradients:
-    """Rows by the Triton kernel, read only where it runs; see :func:`~drsl_plugin.losses.kernel.kernel_rows`."""
-    from drsl_plugin.losses.kernel import kernel_rows
+    """Rows by the Triton kernel; :mod:`~drsl_plugin.losses.backends.kernel` is imported only where it runs."""
+    from drsl_plugin.losses.backends.kernel import kernel_rows
 
     return kernel_rows(*args)
 
@@ -181,14 +182,15 @@ def kernels_run_on(kind: str) -> bool:
     return kind == "cuda" and HAS_TRITON
 
 
-def _chunk_size(queries: Tensor, references: int, most: int, settings: Settings, budget: int | None) -> int:
+def _chunk_size(queries: Tensor, references: int, most: int, settings: DRSLSettings) -> int:
     """How many rows are worked on at a time."""
     temporaries = 4 if settings.relaxation == "linear" else 1
     numbers = references * (temporaries * most + 6) + 6 * most * most
     if settings.distance == "euclidean" and queries.is_cuda:
         numbers += references * queries.shape[1]  # torch's backward of the distances there
     row = numbers * queries.element_size()
+    budget = settings.chunk_budget
     if budget is not None and budget < row:
-        raise ValueError(f"chunk_budget must hold one query's row, {row} bytes for this batch, got {budget}")
+        raise RangeError("chunk_budget", budget, f"at least one query's row, {row} bytes for this batch")
     chunks = -(-len(queries) * row // (budget or DEFAULT_BUDGETS.get(queries.device.type, 64 << 20)))
     return -(-len(queries) // max(min(chunks, len(queries)), 1))
