@@ -1,0 +1,108 @@
+"""What Torchreid tells of itself to those who know no toolbox; importing this imports no Torchreid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from drsl_plugin.errors import DRSLError
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
+from drsl_plugin.runs.config import EvaluationSettings, find_value
+from drsl_plugin.toolbox.contract import Keys, RunRequest
+
+_KEYS = Keys(
+    loss="loss.name",
+    model="model.name",
+    depth="",
+    weights="model.load_weights",
+    pretrained="model.pretrained",
+    sources="data.sources",
+    batch="train.batch_size",
+    instances="sampler.num_instances",
+    epochs="train.max_epoch",
+    optimizer="train.optim",
+    learning_rate="train.lr",
+    schedule="train.lr_scheduler",
+    weight_decay="train.weight_decay",
+    metric="test.dist_metric",
+    reranking="test.rerank",
+    seed="train.seed",
+    output="data.save_dir",
+    drsl={name: f"loss.drsl.{name}" for name in (*TrainingSettings.settings(), *DRSLSettings.settings())},
+    losses="loss.",
+)
+
+
+class TorchreidToolbox:
+    """Torchreid as a :class:`~drsl_plugin.toolbox.Toolbox`."""
+
+    name = "torchreid"
+    title = "Torchreid"
+    script = "scripts/main.py"
+    script_example = "drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl"
+    keys = _KEYS
+
+    def spell_data_set(self, name: str) -> str:
+        """Return what it calls a data set of the catalogue, which has its names."""
+        return name
+
+    def has_key(self, key: str) -> bool:
+        """Tell whether a key begins with a small letter, as all of its do."""
+        return not key[:1].isupper()
+
+    def wrote(self, config: Mapping[str, Any]) -> bool:
+        """Tell whether all settings have names in small letters."""
+        return bool(config) and all(self.has_key(str(name)) for name in config)
+
+    def evaluation_settings(self, config: Mapping[str, Any]) -> EvaluationSettings:
+        """Return how a run evaluated; its Euclidean distance of normalised features ranks as the cosine does."""
+        euclidean = find_value(config, self.keys.metric) == "euclidean"
+        normalised = bool(find_value(config, "test.normalize_feature"))
+        single_shot = bool(find_value(config, "cuhk03.use_metric_cuhk03"))
+        return EvaluationSettings("euclidean" if euclidean and not normalised else "cosine", single_shot)
+
+    def build_arguments(self, request: RunRequest) -> list[str]:
+        """Return the arguments of ``drsl torchreid`` that start a run, or go on from a checkpoint."""
+        changes: dict[str, Any] = {"use_gpu": request.cuda}
+        changes |= {"data.sources": [request.data], "data.targets": [request.data], "train.seed": request.seed}
+        changes |= {"data.save_dir": str(request.folder), **request.overrides}
+        if request.checkpoint:
+            changes["model.resume"] = str(request.checkpoint)
+        pairs = [word for key, value in changes.items() for word in (key, str(value))]
+        return ["--config-file", str(request.config), "--root", str(request.root), *pairs]
+
+    def build_environment(self, root: Path) -> dict[str, str]:
+        """Return nothing: the root is among the arguments."""
+        return {}
+
+    def find_checkpoint(self, folder: Path) -> Path | None:
+        """Return the checkpoint of the last epoch in a run folder, or None."""
+        epochs = {path.name.rpartition("-")[2]: path for path in folder.glob("model/model.pth.tar-*")}
+        return max(((int(epoch), path) for epoch, path in epochs.items() if epoch.isdecimal()), default=(0, None))[1]
+
+    def problems(self, request: RunRequest) -> Iterator[DRSLError]:
+        """Yield all that is wrong with a run and can be found before it starts."""
+        from drsl_plugin.torchreid.checks import check_config
+        from drsl_plugin.torchreid.main import configure, parser
+
+        try:
+            cfg, _ = configure(parser().parse_args(self.build_arguments(request)))
+            check_config(cfg)
+        except DRSLError as error:
+            yield from error.errors
+
+    def main(self, arguments: Sequence[str]) -> object:
+        """Run ``drsl torchreid``."""
+        from drsl_plugin.torchreid.main import main
+
+        return main(arguments)
+
+    def run_script(self, script: Path, arguments: Sequence[str]) -> None:
+        """Run a copy of its ``scripts/main.py`` with DRSL known to it."""
+        from drsl_plugin.torchreid.script import run_script
+
+        run_script(script, arguments)
+
+
+TOOLBOX = TorchreidToolbox()
