@@ -13,10 +13,9 @@ from typing import Any
 import pytest
 import yaml
 
-from drsl_plugin import presets
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses import DRSLoss
-from drsl_plugin.presets import copy_preset, preset_names, preset_path, preset_text, resolve_config
+from drsl_plugin.presets import copy_preset, finding, preset_names, preset_path, preset_text, resolve_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 MODELS = ("osnet_x1_0", "osnet_x0_25", "osnet_ain_x1_0", "resnet50")
@@ -53,7 +52,7 @@ def both_toolboxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = root / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("SEED: 1\n", encoding="utf-8")
-    monkeypatch.setattr(presets, "_configs_folder", lambda: root)
+    monkeypatch.setattr(finding, "_configs_folder", lambda: root)
     return root
 
 
@@ -299,7 +298,7 @@ MODEL:  # nets
     KEY: off
 
 INPUT:
-  SIZE: [ 384,128 ]
+  SIZE: [384, 128]
 
 LR: 0.0000007  # "small"
 
@@ -380,13 +379,12 @@ def test_copy_below_a_file_is_one_clear_error(tmp_path: Path, destination: str) 
 # An installed wheel
 
 
-def test_a_wheel_brings_the_presets_along(tmp_path: Path) -> None:
+def test_a_wheel_brings_all_of_the_package_and_of_the_configurations(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="70.1")  # builds wheels on its own from here on
     source = tmp_path / "source"
     source.mkdir()
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
-        if (REPOSITORY / name).exists():
-            shutil.copy(REPOSITORY / name, source)
+    for name in ("pyproject.toml", "setup.cfg", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, source)
     for name in ("drsl_plugin", "configs"):
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     build = "from setuptools import build_meta; build_meta.build_wheel('.')"
@@ -398,7 +396,8 @@ def test_a_wheel_brings_the_presets_along(tmp_path: Path) -> None:
 
     show = """
 import json
-from drsl_plugin.presets import preset_names, preset_path, preset_text
+from drsl_plugin.presets import preset_names, preset_path, preset_text, table_path
+table_path("demo")
 print(json.dumps([[str(preset_path(name)), preset_text(name)] for name in preset_names()]))
 """
     environment = {**os.environ, "PYTHONPATH": str(installed)}
@@ -412,5 +411,7 @@ print(json.dumps([[str(preset_path(name)), preset_text(name)] for name in preset
     assert shipped == {
         preset_path(name).relative_to(REPOSITORY / "configs"): preset_text(name) for name in preset_names()
     }
-    for file in (REPOSITORY / "configs").rglob("*.y*ml"):
-        assert (installed / "drsl_plugin" / file.relative_to(REPOSITORY)).read_bytes() == file.read_bytes()
+    for folder, place in (("drsl_plugin", installed), ("configs", installed / "drsl_plugin")):
+        for file in (REPOSITORY / folder).rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                assert (place / file.relative_to(REPOSITORY)).read_bytes() == file.read_bytes()
