@@ -19,7 +19,7 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(RUN) mypy
 
-$(VENV)/.torchreid: setup.cfg constraints.txt
+$(VENV)/.torchreid: setup.cfg setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) ".[torchreid]"
 	touch $@
