@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from drsl_plugin.losses import FeatureLosses
+from drsl_plugin.losses.memory import MemoryState
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -35,11 +36,11 @@ class Memories:
         memory = self._losses.of(0).memory if self._losses is not None else None
         return memory.size if memory is not None else 0
 
-    def state_dict(self) -> list[dict[str, Any]]:
+    def state_dict(self) -> list[MemoryState]:
         """Return their states."""
         return self._losses.memory_state() if self._losses is not None else []
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, states: list[MemoryState]) -> None:
         """Take them from a checkpoint.
 
         Raises:

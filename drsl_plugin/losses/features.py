@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
 
-from drsl_plugin.losses.memory import EmbeddingMemory
+from drsl_plugin.losses.memory import EmbeddingMemory, MemoryState
 from drsl_plugin.losses.module import DRSLoss
 
 
@@ -52,11 +51,11 @@ class FeatureLosses(nn.ModuleList):
         for criterion in self._all():
             criterion.temperature = temperature
 
-    def memory_state(self) -> list[dict[str, Any]]:
+    def memory_state(self) -> list[MemoryState]:
         """Return the states of the memories, one a feature; empty where there is none."""
         return [criterion.memory.state() for criterion in self._all() if criterion.memory is not None]
 
-    def load_memory_state(self, states: Sequence[dict[str, Any]], device: torch.device | str | None = None) -> None:
+    def load_memory_state(self, states: Sequence[MemoryState], device: torch.device | str | None = None) -> None:
         """Go on from the states of :meth:`memory_state`.
 
         Args:

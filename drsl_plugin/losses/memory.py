@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,52 @@ from drsl_plugin.errors import RangeError
 from drsl_plugin.losses.settings import DRSLSettings
 
 _NUMBERS = ("size", "filled", "position", "batches")
+
+
+class MemoryState(TypedDict):
+    """What a checkpoint keeps of a memory."""
+
+    size: int
+    filled: int
+    position: int
+    batches: int
+    embeddings: Tensor | None
+    """``(filled, D)``; None before the first batch."""
+    labels: Tensor | None
+    """``(filled,)``; None likewise."""
+
+
+class MemoryCase(enum.Enum):
+    """What a run that goes on from a checkpoint finds there of its memory."""
+
+    NONE = enum.auto()
+    """Neither the checkpoint nor the run has a memory."""
+    SAME = enum.auto()
+    """Both have one of the same size."""
+    NONE_SAVED = enum.auto()
+    """The run's starts empty."""
+    NONE_WANTED = enum.auto()
+    """The checkpoint's is left aside."""
+    ANOTHER_SIZE = enum.auto()
+    """The run cannot go on from it: :meth:`EmbeddingMemory.load` raises."""
+
+
+def compare_memories(saved: Sequence[MemoryState] | None, size: int) -> MemoryCase:
+    """Tell which case a run that goes on from a checkpoint is.
+
+    Args:
+        saved: the states of the memories in the checkpoint, one a feature; None or empty where it has none.
+        size: how many embeddings the run's memory holds; 0 for none.
+
+    Example:
+        >>> compare_memories([EmbeddingMemory(8).state()], size=0).name
+        'NONE_WANTED'
+    """
+    if not saved:
+        return MemoryCase.NONE_SAVED if size else MemoryCase.NONE
+    if not size:
+        return MemoryCase.NONE_WANTED
+    return MemoryCase.SAME if all(state["size"] == size for state in saved) else MemoryCase.ANOTHER_SIZE
 
 
 def write_ring(ring: Tensor, rows: Tensor, position: int) -> None:
@@ -152,11 +199,16 @@ class EmbeddingMemory(nn.Module):
         self.filled = min(self.filled + len(embeddings), self.size)
         self.batches += 1
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> MemoryState:
         """Return all that :meth:`load` needs, copied: numbers and the tensors as far as they are filled."""
-        tensors = {"embeddings": self.embeddings, "labels": self.labels}
-        copies = {name: None if ring is None else ring[: self.filled].clone() for name, ring in tensors.items()}
-        return {**{name: getattr(self, name) for name in _NUMBERS}, **copies}
+        return MemoryState(
+            size=self.size,
+            filled=self.filled,
+            position=self.position,
+            batches=self.batches,
+            embeddings=None if self.embeddings is None else self.embeddings[: self.filled].clone(),
+            labels=None if self.labels is None else self.labels[: self.filled].clone(),
+        )
 
     def load(self, state: Mapping[str, Any], device: torch.device | str | None = None) -> None:
         """Go on from a state of :meth:`state`.

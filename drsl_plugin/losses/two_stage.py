@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from drsl_plugin.errors import SettingError
 from drsl_plugin.losses.replay import kept_buffers, random_state, set_random_state
 
 
@@ -121,8 +122,10 @@ class TwoStage:
         return self._model.no_sync()
 
 
-def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, samples: str = "samples") -> str:
-    """Say what is wrong with the size of a sub-batch; nothing where 0 switches it off.
+def indivisible_batch(
+    sub_batch: int, batch: int, of: str, processes: int = 1, samples: str = "samples"
+) -> Iterator[SettingError]:
+    """Yield an error where the size of a sub-batch does not divide the batch; 0 switches sub-batches off.
 
     Args:
         sub_batch: the size.
@@ -132,19 +135,24 @@ def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, s
         samples: what they are called.
 
     Example:
-        >>> sub_batch_problem(5, 16, "train.batch_size 16")
-        'does not divide train.batch_size 16; 4 or 8 would do (0 is off)'
+        >>> print(*indivisible_batch(5, 16, "train.batch_size 16"))
+        sub_batch 5: does not divide train.batch_size 16; 4 or 8 would do (0 is off)
     """
     if processes > 1:
         batch //= processes
         of = f"the {batch} {samples} of each of {processes} processes ({of})"
     if sub_batch < 0:
-        return "must be 0 (off) or above"
-    if sub_batch == 0 or batch % sub_batch == 0:
-        return ""
-    fitting = [size for size in range(1, batch + 1) if batch % size == 0]
-    near = [max(size for size in fitting if size < sub_batch), *[size for size in fitting if size > sub_batch][:1]]
-    return f"does not divide {of}; {' or '.join(map(str, near))} would do (0 is off)"
+        yield SettingError("sub_batch", sub_batch, "must be 0 (off) or above")
+    elif sub_batch > 0 and batch % sub_batch > 0:
+        fitting = [size for size in range(1, batch + 1) if batch % size == 0]
+        near = [max(size for size in fitting if size < sub_batch), *[size for size in fitting if size > sub_batch][:1]]
+        offered = " or ".join(map(str, near))
+        yield SettingError("sub_batch", sub_batch, f"does not divide {of}; {offered} would do (0 is off)")
+
+
+def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, samples: str = "samples") -> str:
+    """Say what :func:`indivisible_batch` yields as text."""  # TRANSITION: goes with its last reader
+    return next((error.needs for error in indivisible_batch(sub_batch, batch, of, processes, samples)), "")
 
 
 def _backward(outputs: Any, gradients: Sequence[Tensor | None]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from drsl_plugin import DRSLoss, drsl_loss
 from drsl_plugin.losses import EmbeddingMemory, FeatureLosses
+from drsl_plugin.losses.memory import compare_memories
 
 ALONE = torch.arange(100, 111)  # labels that occur once
 
@@ -408,3 +409,20 @@ def test_states_that_do_not_go_with_it(change: dict[str, Any], message: str) -> 
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         memory.load(state)
     assert memory.filled == 4, "it stays as it is"
+
+
+@pytest.mark.parametrize(
+    ("saved", "size", "case"),
+    [
+        (None, 0, "NONE"),
+        ([], 0, "NONE"),
+        (None, 8, "NONE_SAVED"),
+        ([], 8, "NONE_SAVED"),
+        ([8], 0, "NONE_WANTED"),
+        ([8, 8], 8, "SAME"),
+        ([8, 8], 9, "ANOTHER_SIZE"),
+    ],
+)
+def test_what_a_resumed_run_finds(saved: list[int] | None, size: int, case: str) -> None:
+    states = None if saved is None else [EmbeddingMemory(each).state() for each in saved]
+    assert compare_memories(states, size).name == case

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from drsl_plugin import DRSLoss
 from drsl_plugin.losses import TwoStage, distributed_drsl_loss, replay
 from drsl_plugin.losses.replay import kept_buffers
-from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.losses.two_stage import indivisible_batch
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 3, 3, 0, 1, 2, 3])
 IMAGES = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -393,7 +393,8 @@ def test_outputs_without_a_row_for_each_sample_are_refused(model: Any, shapes: s
     ],
 )
 def test_sizes_that_do_not_divide_are_told(size: int, problem: str) -> None:
-    assert sub_batch_problem(size, 12, "a batch") == problem
+    found = [str(error) for error in indivisible_batch(size, 12, "a batch")]
+    assert found == ([f"sub_batch {size}: {problem}"] if problem else [])
 
 
 # Two processes
