@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 
 ERROR = "drsl: error: "
+OF_TORCH = re.compile(r".*CUDA_HOME").match  # that there is a CUDA toolkit but no GPU
 OF_DRSL = (*DRSLSettings.settings(), *TrainingSettings.settings())
 
 
@@ -55,10 +57,14 @@ class Host(ABC):
     """What the rendered data set is called there."""
     losses: dict[str, dict[str, Any]]
     """What trains by a kind of loss."""
+    triplet: str
+    """What it calls the triplet loss in its logs."""
     keys: dict[str, str]
     """What the toolbox calls what a plain name means."""
     smallest: dict[str, Any]
     """The smallest run, by the toolbox's own keys."""
+    of_this_process: frozenset[str] = frozenset()
+    """The places in a checkpoint that tell of the process that wrote it, and not of the run."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -116,7 +122,9 @@ class Host(ABC):
         """Run ``drsl`` in this process; an error that is not bad input is raised as it is."""
         with self.reading():
             result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-        return Ended(result.exit_code, result.stdout, result.stderr.splitlines())
+        return Ended(
+            result.exit_code, result.stdout, [line for line in result.stderr.splitlines() if not OF_TORCH(line)]
+        )
 
     def run(self, folder: Path, **changes: Any) -> Ended:
         """Run the toolbox's command; the arguments are those of :meth:`words`."""
@@ -166,6 +174,7 @@ class Torchreid(Host):
     """``drsl torchreid``."""
 
     name, title, target = "torchreid", "Torchreid", "market1501"
+    triplet = "loss_t"
     losses = {  # noqa: RUF012
         "drsl": {"loss.name": "drsl"},
         "drsl alone": {"loss.name": "drsl", "loss.drsl.weight_x": 0.0},
@@ -239,6 +248,7 @@ class FastReID(Host):
     """``drsl fastreid``."""
 
     name, title, target = "fastreid", "FastReID", "Market1501"
+    triplet = "loss_triplet"
     losses = {  # noqa: RUF012
         "drsl": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")'},
         "drsl alone": {"MODEL.LOSSES.NAME": '("DRSLoss",)'},
@@ -281,6 +291,7 @@ class FastReID(Host):
         "TEST.EVAL_PERIOD": 1,
         "SEED": 1,
     }
+    of_this_process = frozenset({"/metric"})  # FastReID's note of its last evaluation
 
     @property
     def environment(self) -> dict[str, str]:

@@ -1,9 +1,7 @@
-"""The memory of earlier embeddings and the scheduled temperature in FastReID reach the loss and go on exactly."""
+"""The memory of earlier embeddings in FastReID's models: of several features, in half precision, left alone."""
 
 from __future__ import annotations
 
-import math
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from test_fastreid_resume import STEPS, assert_equal_runs, checkpoints, interrup
 from torch import Tensor
 
 from drsl_plugin import DRSLoss, drsl_loss
-from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid import DRSLBaseline
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.host import fastreid
@@ -30,6 +27,7 @@ COSINE = {
     "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "cosine",
     "MODEL.LOSSES.DRSL.TEMPERATURE_END": 0.02,
 }
+TWO_FEATURES = {"MODEL.META_ARCHITECTURE": "TwoFeatures", "MODEL.LOSSES.NAME": '("DRSLoss",)'}
 LABELS = torch.tensor([0, 1, 0, 2, 1, 0, 2, 3])
 
 
@@ -85,13 +83,10 @@ def step(model: Any, number: int) -> dict[str, Tensor]:
 # A resumed run
 
 
-@pytest.mark.parametrize("architecture", ["Baseline", "TwoFeatures"])
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    architecture: str, fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+def test_a_resumed_run_of_several_features_equals_an_uninterrupted_one(
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = {**MEMORY, **COSINE, "MODEL.META_ARCHITECTURE": architecture, "SOLVER.MAX_EPOCH": 3}
-    if architecture == "TwoFeatures":
-        options["MODEL.LOSSES.NAME"] = '("DRSLoss",)'
+    options = {**MEMORY, **COSINE, **TWO_FEATURES, "SOLVER.MAX_EPOCH": 3}
     main(fastreid_options(tmp_path / "whole", **options))
     with monkeypatch.context() as patch:
         interrupt_at(patch, STEPS + 2, KeyboardInterrupt())
@@ -101,76 +96,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     main(["--resume", *fastreid_options(tmp_path / "cut", **options)])
     assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
     memories = checkpoints(tmp_path / "cut")["model_final.pth"]["drsl_memory"]
-    assert len(memories) == (2 if architecture == "TwoFeatures" else 1)
+    assert len(memories) == 2
     taken = 3 * STEPS
     for memory in memories:
         assert (memory["filled"], memory["batches"], memory["position"]) == (20, taken, 8 * taken % 20)
         assert memory["embeddings"].abs().sum() > 0
-
-
-@pytest.fixture(scope="module")
-def trained_once(
-    tmp_path_factory: pytest.TempPathFactory, demo_root: Path, fastreid_options: Options
-) -> dict[str, Path]:
-    """The folders of runs of one epoch, with a memory and without."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fastreid.data.build, "_root", str(demo_root))
-        main(fastreid_options(folder / "with", **MEMORY))
-        main(fastreid_options(folder / "without"))
-    return {name: folder / name for name in ("with", "without")}
-
-
-@pytest.fixture
-def trained(trained_once: dict[str, Path], tmp_path: Path, fastreid_root: Path) -> dict[str, Path]:
-    return {name: shutil.copytree(path, tmp_path / name) for name, path in trained_once.items()}
-
-
-def test_a_checkpoint_without_a_memory_starts_it_empty_and_says_so(
-    trained: dict[str, Path], fastreid_options: Options, seen: list[dict[str, Any]]
-) -> None:
-    folder = trained["without"]
-    main(["--resume", *fastreid_options(folder, **MEMORY, **{"SOLVER.MAX_EPOCH": 2})])
-    line = (
-        f"--resume {folder / 'model_final.pth'}: holds no memory of embeddings; that of MODEL.LOSSES.DRSL.MEMORY_SIZE"
-    )
-    assert f"{line} 20 starts empty" in (folder / "log.txt").read_text()
-    assert [call["kept"] for call in seen] == [0, 0, 16, 20]
-
-
-def test_a_memory_that_a_run_has_no_use_for_is_left_aside(
-    trained: dict[str, Path], fastreid_options: Options, seen: list[dict[str, Any]]
-) -> None:
-    folder = trained["with"]
-    main(["--resume", *fastreid_options(folder, **{"SOLVER.MAX_EPOCH": 2})])
-    assert "holds a memory of embeddings, which this run leaves aside: it has none" in (folder / "log.txt").read_text()
-    assert {call["kept"] for call in seen} == {0}
-    assert "drsl_memory" not in checkpoints(folder)["model_final.pth"]
-
-
-def test_a_memory_of_another_size_is_one_line(trained: dict[str, Path], fastreid_options: Options) -> None:
-    options = {"MODEL.LOSSES.DRSL.MEMORY_SIZE": 24, "SOLVER.MAX_EPOCH": 2}
-    with pytest.raises(DRSLError) as raised:
-        main(["--resume", *fastreid_options(trained["with"], **options)])
-    place = trained["with"] / "model_final.pth"
-    line = f"--resume {place}: MODEL.LOSSES.DRSL.MEMORY_SIZE must be 20, that of the saved memory, got 24"
-    assert str(raised.value) == line
-
-
-def test_an_evaluation_and_a_new_run_need_no_memory(
-    trained: dict[str, Path], tmp_path: Path, fastreid_options: Options, seen: list[dict[str, Any]]
-) -> None:
-    weights = {"MODEL.WEIGHTS": trained["with"] / "model_final.pth", "MODEL.LOSSES.DRSL.MEMORY_SIZE": 24}
-    main(["--eval-only", *fastreid_options(tmp_path / "evaluated", **weights)])
-    assert seen == []
-    main(fastreid_options(tmp_path / "new", **weights))
-    assert [call["kept"] for call in seen] == [0, 8, 16, 24]
-
-
-def test_the_weights_are_those_of_a_model_without(trained: dict[str, Path]) -> None:
-    states = {name: checkpoints(path)["model_final.pth"] for name, path in trained.items()}
-    assert states["with"]["model"].keys() == states["without"]["model"].keys()
-    assert set(states["with"]) - set(states["without"]) == {"drsl_memory"}
 
 
 def test_weights_load_both_ways_when_the_ring_is_filled() -> None:
@@ -227,34 +157,10 @@ def test_statistics_that_are_made_exact_at_the_end_are_no_steps(
     assert memory["batches"] == STEPS
 
 
-@pytest.mark.parametrize("kind", ["linear", "cosine"])
-def test_every_step_has_its_temperature(
-    kind: str, fastreid_root: Path, tmp_path: Path, fastreid_options: Options, seen: list[dict[str, Any]]
-) -> None:
-    options = {**COSINE, "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": kind, "SOLVER.MAX_EPOCH": 2}
-    main(fastreid_options(tmp_path / "run", **options))
-    progress = [step / (2 * STEPS - 1) for step in range(2 * STEPS)]
-    weights = progress if kind == "linear" else [(1 - math.cos(math.pi * p)) / 2 for p in progress]
-    rows = [row for row in RunFolder(tmp_path / "run").rows() if "lr" in row]
-    assert [row["temperature"] for row in rows] == pytest.approx([0.2 - 0.18 * w for w in weights], rel=1e-12)
-    assert (rows[0]["temperature"], rows[-1]["temperature"]) == (0.2, 0.02)
-    assert [call["temperature"] for call in seen] == [row["temperature"] for row in rows]
-
-
 def test_all_features_have_the_temperature(
     fastreid_root: Path, tmp_path: Path, fastreid_options: Options, seen: list[dict[str, Any]]
 ) -> None:
-    options = {**MEMORY, **COSINE, "MODEL.META_ARCHITECTURE": "TwoFeatures", "MODEL.LOSSES.NAME": '("DRSLoss",)'}
-    main(fastreid_options(tmp_path / "run", **options))
+    main(fastreid_options(tmp_path / "run", **MEMORY, **COSINE, **TWO_FEATURES))
     shown = [row["temperature"] for row in RunFolder(tmp_path / "run").rows() if "lr" in row]
     assert [call["temperature"] for call in seen] == [each for each in shown for _ in range(2)]
     assert [call["kept"] for call in seen] == [0, 0, 0, 0, 16, 16, 20, 20]
-
-
-def test_a_constant_temperature_is_not_shown(trained: dict[str, Path]) -> None:
-    assert not any("temperature" in row for path in trained.values() for row in RunFolder(path).rows())
-
-
-def test_a_schedule_without_drsl_does_nothing(fastreid_root: Path, tmp_path: Path, fastreid_options: Options) -> None:
-    main(fastreid_options(tmp_path / "run", **COSINE, **{"MODEL.LOSSES.NAME": '("CrossEntropyLoss",)'}))
-    assert not any("temperature" in row for row in RunFolder(tmp_path / "run").rows())
