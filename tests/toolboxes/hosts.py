@@ -11,10 +11,12 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 from typer.testing import CliRunner
 
 from drsl_plugin.cli import app
@@ -47,7 +49,8 @@ class Host(ABC):
     """A toolbox under test, which reads the rendered Market-1501.
 
     Changes of a run's settings come by plain names (``epochs=2``, ``temperature=0.1``), which are those of
-    :attr:`keys`, ``losses``, and DRSL's own; or by the toolbox's own keys, which have a dot in them or are in capitals.
+    :attr:`keys` and DRSL's own, ``losses``, ``model`` and ``images``; or by the toolbox's own keys, which have a dot in
+    them or are in capitals.
     """
 
     name: str
@@ -55,10 +58,18 @@ class Host(ABC):
     title: str
     target: str
     """What the rendered data set is called there."""
+    data_folder: str
+    """Where it lies below the folder of all data sets."""
+    preset: str
+    """One of its presets."""
     losses: dict[str, dict[str, Any]]
     """What trains by a kind of loss."""
     triplet: str
     """What it calls the triplet loss in its logs."""
+    models: dict[str, dict[str, Any]]
+    """The smallest model, and a larger one."""
+    images: dict[str, dict[str, Any]]
+    """What is done to the training images."""
     keys: dict[str, str]
     """What the toolbox calls what a plain name means."""
     smallest: dict[str, Any]
@@ -75,9 +86,10 @@ class Host(ABC):
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings of the smallest run with changes, by the toolbox's own keys."""
+        several = {"losses": self.losses, "model": self.models, "images": self.images}
         changed: dict[str, Any] = {}
         for name, value in changes.items():
-            changed |= self.losses[value] if name == "losses" else {self.key(name): value}
+            changed |= several[name][value] if name in several else {self.key(name): value}
         return {**self.smallest, **changed}
 
     def options(self, folder: Path, **changes: Any) -> list[str]:
@@ -162,6 +174,18 @@ class Host(ABC):
         return {path.name: load(path, "") for path in sorted(self.checkpoint(folder).parent.glob("*.pth*"))}
 
     @abstractmethod
+    def best(self, folder: Path) -> Path:
+        """The checkpoint that was best by the evaluations."""
+
+    @abstractmethod
+    def epoch(self, checkpoint: Path) -> int:
+        """How many epochs a checkpoint has."""
+
+    @abstractmethod
+    def way_on(self, checkpoint: Path) -> str:
+        """What a run that was interrupted says of its last checkpoint."""
+
+    @abstractmethod
     def parameters(self, checkpoint: Path) -> dict[str, torch.Tensor]:
         """The weights in a checkpoint."""
 
@@ -169,17 +193,43 @@ class Host(ABC):
     def log(self, folder: Path) -> str:
         """The log of a run."""
 
+    @property
+    @abstractmethod
+    def package(self) -> ModuleType:
+        """The toolbox itself."""
+
+    @property
+    @abstractmethod
+    def data_set(self) -> type:
+        """The toolbox's class of the rendered data set."""
+
+    @abstractmethod
+    def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
+        """Give each training step what ``change`` makes of its images."""
+
+    @abstractmethod
+    def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
+        """Give the evaluations to come these scores, by which the best is chosen, or raise; one after the other."""
+
 
 class Torchreid(Host):
     """``drsl torchreid``."""
 
     name, title, target = "torchreid", "Torchreid", "market1501"
     triplet = "loss_t"
+    data_folder = "market1501"
+    preset = "torchreid/osnet_x0_25_drsl_256x128_market1501"
     losses = {  # noqa: RUF012
         "drsl": {"loss.name": "drsl"},
         "drsl alone": {"loss.name": "drsl", "loss.drsl.weight_x": 0.0},
         "triplet": {"loss.name": "triplet", "loss.triplet.weight_x": 1.0},
         "classes": {"loss.name": "softmax"},
+    }
+    models = {"smallest": {}, "larger": {"model.name": "osnet_x0_5"}}  # noqa: RUF012
+    images = {  # noqa: RUF012
+        "flipped": {"data.transforms": ["random_flip"]},
+        "patched": {"data.transforms": ["random_patch"]},
+        "augmented": {"data.transforms": ["random_flip", "random_crop", "random_erase", "color_jitter"]},
     }
     keys = {  # noqa: RUF012
         **{name: f"loss.drsl.{name}" for name in OF_DRSL},
@@ -194,6 +244,10 @@ class Torchreid(Host):
         "eval_every": "test.eval_freq",
         "sampler": "sampler.train_sampler",
         "resume": "model.resume",
+        "weights": "model.load_weights",
+        "pretrained": "model.pretrained",
+        "schedule": "train.lr_scheduler",
+        "gamma": "train.gamma",
     }
     smallest = {  # noqa: RUF012
         "use_gpu": False,
@@ -240,8 +294,43 @@ class Torchreid(Host):
         state: dict[str, torch.Tensor] = load(checkpoint, "")["state_dict"]
         return state
 
+    def best(self, folder: Path) -> Path:
+        return folder / "model" / "model-best.pth.tar"
+
+    def epoch(self, checkpoint: Path) -> int:
+        return int(load(checkpoint, "")["epoch"])
+
+    def way_on(self, checkpoint: Path) -> str:
+        return f"to go on: model.resume {checkpoint}"
+
     def log(self, folder: Path) -> str:
         return "".join(path.read_text() for path in sorted(folder.glob("train.log-*")))
+
+    @property
+    def package(self) -> ModuleType:
+        return importlib.import_module("torchreid")
+
+    @property
+    def data_set(self) -> type:
+        found: type = self.package.data.datasets.image.Market1501
+        return found
+
+    def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
+        parse = self.package.engine.Engine.parse_data_for_train
+
+        def altered(engine: Any, data: Any) -> Any:
+            images, pids = parse(engine, data)
+            return change(images), pids
+
+        patch.setattr(self.package.engine.Engine, "parse_data_for_train", altered)
+
+    def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
+        left, rank = iter(scores), self.package.metrics.evaluate_rank
+
+        def scored(*arguments: Any, **kwargs: Any) -> Any:
+            return rank(*arguments, **kwargs)[0], taken(left)
+
+        patch.setattr(self.package.metrics, "evaluate_rank", scored)
 
 
 class FastReID(Host):
@@ -249,11 +338,25 @@ class FastReID(Host):
 
     name, title, target = "fastreid", "FastReID", "Market1501"
     triplet = "loss_triplet"
+    data_folder = "Market-1501-v15.09.15"
+    preset = "fastreid/Market1501/osnet_x1_0_drsl"
     losses = {  # noqa: RUF012
         "drsl": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")'},
         "drsl alone": {"MODEL.LOSSES.NAME": '("DRSLoss",)'},
         "triplet": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "TripletLoss")'},
         "classes": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss",)'},
+    }
+    models = {  # noqa: RUF012
+        "smallest": {},
+        "larger": {"MODEL.BACKBONE.DEPTH": "x0_5", "MODEL.BACKBONE.FEAT_DIM": 256},
+    }
+    images = {  # noqa: RUF012
+        "flipped": {"INPUT.FLIP.ENABLED": True},
+        "patched": {"INPUT.RPT.ENABLED": True, "INPUT.RPT.PROB": 0.9},
+        "augmented": {
+            **{f"INPUT.{kind}.ENABLED": True for kind in ("AUTOAUG", "REA", "FLIP", "PADDING", "CJ", "AUGMIX")},
+            **{f"INPUT.{kind}.PROB": 0.7 for kind in ("AUTOAUG", "REA", "CJ", "AUGMIX")},
+        },
     }
     keys = {  # noqa: RUF012
         **{name: f"MODEL.LOSSES.DRSL.{name.upper()}" for name in OF_DRSL},
@@ -270,6 +373,10 @@ class FastReID(Host):
         "eval_every": "TEST.EVAL_PERIOD",
         "sampler": "DATALOADER.SAMPLER_TRAIN",
         "resume": "--resume",
+        "weights": "MODEL.WEIGHTS",
+        "pretrained": "MODEL.BACKBONE.PRETRAIN",
+        "schedule": "SOLVER.SCHED",
+        "gamma": "SOLVER.GAMMA",
     }
     smallest = {  # noqa: RUF012
         "MODEL.DEVICE": "cpu",
@@ -331,8 +438,56 @@ class FastReID(Host):
         state: dict[str, torch.Tensor] = load(checkpoint, "")["model"]
         return state
 
+    def best(self, folder: Path) -> Path:
+        return folder / "model_best.pth"
+
+    def epoch(self, checkpoint: Path) -> int:
+        return int(load(checkpoint, "")["epoch"]) + 1
+
+    def way_on(self, checkpoint: Path) -> str:
+        return f"--resume goes on from {checkpoint}"
+
     def log(self, folder: Path) -> str:
         return (folder / "log.txt").read_text()
+
+    @property
+    def package(self) -> ModuleType:
+        return importlib.import_module("fastreid")
+
+    @property
+    def data_set(self) -> type:
+        found: type = self.package.data.datasets.Market1501
+        return found
+
+    def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
+        architecture = self.package.modeling.meta_arch.Baseline
+        prepare = architecture.preprocess_image
+
+        def altered(model: Any, inputs: Any) -> Tensor:
+            images: Tensor = prepare(model, inputs)
+            return change(images) if model.training else images
+
+        patch.setattr(architecture, "preprocess_image", altered)
+
+    def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
+        left, evaluator = iter(scores), self.package.evaluation.ReidEvaluator
+        evaluate = evaluator.evaluate
+
+        def scored(self: Any) -> Any:
+            found = taken(left)
+            results = evaluate(self)
+            results["metric"] = found
+            return results
+
+        patch.setattr(evaluator, "evaluate", scored)
+
+
+def taken(scores: Iterator[float | BaseException]) -> float:
+    """The next score, unless it is an error."""
+    score = next(scores)
+    if isinstance(score, BaseException):
+        raise score
+    return score
 
 
 HOSTS: dict[str, Callable[[Path], Host]] = {kind.name: kind for kind in (Torchreid, FastReID)}
