@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import enum
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +11,39 @@ from torch import nn
 
 from drsl_plugin.losses.memory import EmbeddingMemory, MemoryState
 from drsl_plugin.losses.module import DRSLoss
+
+
+class MemoryCase(enum.Enum):
+    """What a run that goes on from a checkpoint finds there of its memory."""
+
+    NONE = enum.auto()
+    """Neither the checkpoint nor the run has a memory."""
+    SAME = enum.auto()
+    """Both have one of the same size."""
+    NONE_SAVED = enum.auto()
+    """The run's starts empty."""
+    NONE_WANTED = enum.auto()
+    """The checkpoint's is left aside."""
+    ANOTHER_SIZE = enum.auto()
+    """The run cannot go on from it: :meth:`FeatureLosses.load_memory_state` raises."""
+
+
+def compare_memories(saved: Sequence[MemoryState] | None, size: int) -> MemoryCase:
+    """Tell which case a run that goes on from a checkpoint is.
+
+    Args:
+        saved: the states of the memories in the checkpoint, one a feature; None or empty where it has none.
+        size: how many embeddings the run's memory holds; 0 for none.
+
+    Example:
+        >>> compare_memories([EmbeddingMemory(8).state()], size=0).name
+        'NONE_WANTED'
+    """
+    if not saved:
+        return MemoryCase.NONE_SAVED if size else MemoryCase.NONE
+    if not size:
+        return MemoryCase.NONE_WANTED
+    return MemoryCase.SAME if all(state["size"] == size for state in saved) else MemoryCase.ANOTHER_SIZE
 
 
 class FeatureLosses(nn.ModuleList):

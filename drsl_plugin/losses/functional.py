@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, overload
 
-import torch
 from torch import Tensor
 from typing_extensions import Unpack
 
-from drsl_plugin.losses.backends.chunked import fused_drsl, kernels_run_on
-from drsl_plugin.losses.backends.unfused import unfused_drsl
+from drsl_plugin.losses.backends.choice import compute_loss
 from drsl_plugin.losses.checks import check_batch
-from drsl_plugin.losses.settings import Backend, DRSLSettings, LossOptions
+from drsl_plugin.losses.settings import DRSLSettings, LossOptions
 from drsl_plugin.losses.signatures import show_options
-
-SMALL = 1024
-"""Scores up to which the unfused path is taken on the CPU: it is as fast there, and can be differentiated twice."""
 
 
 class DRSLParts(NamedTuple):
@@ -137,6 +132,7 @@ def drsl_loss(
         TypeError: embeddings that are not floating point, labels that are not integers.
 
     Example:
+        >>> import torch
         >>> embeddings = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0], [0.1, 1.0]])
         >>> labels = torch.tensor([0, 0, 1, 1])
         >>> loss, parts = drsl_loss(embeddings, labels, return_parts=True)
@@ -157,61 +153,3 @@ def drsl_loss(
     check_batch(embeddings, labels, ref_embeddings, ref_labels)
     loss, parts = compute_loss(embeddings, labels, ref_embeddings, ref_labels, settings, exact=return_parts)
     return (loss, DRSLParts(*parts.unbind())) if return_parts else loss
-
-
-def compute_loss(
-    embeddings: Tensor,
-    labels: Tensor,
-    ref_embeddings: Tensor | None,
-    ref_labels: Tensor | None,
-    settings: DRSLSettings,
-    *,
-    exact: bool,
-) -> tuple[Tensor, Tensor]:
-    """Return the loss and its parts, ``(4,)``, of a batch that :func:`~drsl_plugin.losses.checks.check_batch` has seen.
-
-    Args:
-        embeddings: as for :func:`drsl_loss`, like the next three.
-        labels: ``(N,)``.
-        ref_embeddings: ``(M, D)``, or None.
-        ref_labels: ``(M,)``, or None.
-        settings: of the loss.
-        exact: compute ap and above_all too; they are 0 otherwise.
-
-    Raises:
-        ValueError: the ``"triton"`` backend where its kernels do not run, or a ``chunk_budget`` too small for a query.
-    """
-    with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        queries, others, labels, other_labels = _as_computed(embeddings, labels, ref_embeddings, ref_labels)
-        references = len(queries) + (0 if others is None else len(others))
-        backend = choose_backend(settings.backend, queries.device, len(queries) * references)
-        if backend == "unfused":
-            return unfused_drsl(queries, others, labels, other_labels, settings, exact=exact)
-        use_kernel = backend == "triton"
-        return fused_drsl(queries, others, labels, other_labels, settings, use_kernel=use_kernel, exact=exact)
-
-
-def choose_backend(backend: Backend, device: torch.device, scores: int) -> Backend:
-    """Return how a loss of so many scores is computed where ``backend`` leaves it open.
-
-    Raises:
-        ValueError: ``"triton"`` where its kernels do not run.
-    """
-    if backend == "triton" and not kernels_run_on(device.type):
-        raise ValueError(f"backend 'triton' needs Triton and embeddings on CUDA, got embeddings on {device}")
-    if backend != "auto":
-        return backend
-    if kernels_run_on(device.type):
-        return "triton"
-    return "unfused" if scores <= SMALL else "chunked"
-
-
-def _as_computed(
-    embeddings: Tensor, labels: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """Embeddings in the precision of the mathematics, labels as int64 beside them."""
-    queries = embeddings.to(torch.float64 if embeddings.dtype == torch.float64 else torch.float32)
-    labels = labels.to(queries.device, torch.int64)
-    if ref_embeddings is None or ref_labels is None:
-        return queries, None, labels, None
-    return queries, ref_embeddings.to(queries), labels, ref_labels.to(labels)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from drsl_plugin.losses.backends.choice import compute_loss
 from drsl_plugin.losses.checks import check_batch
-from drsl_plugin.losses.functional import DRSLParts, compute_loss
+from drsl_plugin.losses.functional import DRSLParts
 from drsl_plugin.losses.memory import EmbeddingMemory
 from drsl_plugin.losses.settings import DRSLOptions, DRSLSettings, LossOptions
 from drsl_plugin.losses.signatures import show_options

@@ -7,14 +7,13 @@ import pytest
 import torch
 from hypothesis import settings
 
-from drsl_plugin.losses import functional
-from drsl_plugin.losses.backends import chunked
+from drsl_plugin.losses.backends import choice, chunked
 
 # Same examples on every machine, nothing written to disk, no deadline on a busy one.
 settings.register_profile("drsl", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("drsl")
 
-CHOOSE_BACKEND, CHUNK_SIZE = functional.choose_backend, chunked._chunk_size
+CHOOSE_BACKEND, CHUNK_SIZE = choice.choose_backend, chunked._chunk_size
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -46,13 +45,13 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if wanted == "chunked":
         monkeypatch.setattr(chunked, "_chunk_size", lambda *_: 3)
     if wanted == "triton" and not torch.cuda.is_available():  # where there is none, Triton interprets its kernels
-        monkeypatch.setattr(functional, "kernels_run_on", lambda kind: True)
+        monkeypatch.setattr(choice, "kernels_run_on", lambda kind: True)
 
     def choose_backend(backend: str, device: torch.device, scores: int) -> str:
-        on_path = wanted if wanted != "triton" or functional.kernels_run_on(device.type) else "chunked"
+        on_path = wanted if wanted != "triton" or choice.kernels_run_on(device.type) else "chunked"
         return on_path if backend == "auto" else CHOOSE_BACKEND(backend, device, scores)
 
-    monkeypatch.setattr(functional, "choose_backend", choose_backend)
+    monkeypatch.setattr(choice, "choose_backend", choose_backend)
     return wanted
 
 

@@ -14,8 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.profiler import ProfilerActivity, profile
 
 from drsl_plugin import DRSLoss, drsl_loss
-from drsl_plugin.losses import functional
-from drsl_plugin.losses.backends import chunked
+from drsl_plugin.losses.backends import choice, chunked
 from drsl_plugin.losses.backends.rows import RowGradients
 from drsl_plugin.losses.settings import DRSLSettings
 
@@ -93,14 +92,14 @@ def test_labels_that_overflow_and_references_elsewhere_are_named():
 
 
 def test_auto_is_unfused_for_small_batches_and_fused_for_large_ones(monkeypatch):
-    choose = functional.choose_backend
-    assert choose("auto", CPU, functional.SMALL) == "unfused"
-    assert choose("auto", CPU, functional.SMALL + 1) == "chunked"
+    choose = choice.choose_backend
+    assert choose("auto", CPU, choice.SMALL) == "unfused"
+    assert choose("auto", CPU, choice.SMALL + 1) == "chunked"
     assert choose("unfused", CPU, 10**9) == "unfused"
-    monkeypatch.setattr(functional, "kernels_run_on", lambda kind: kind == "cuda")
+    monkeypatch.setattr(choice, "kernels_run_on", lambda kind: kind == "cuda")
     assert choose("auto", CUDA, 1) == "triton"
     assert choose("auto", CPU, 10**9) == "chunked"
-    monkeypatch.setattr(functional, "kernels_run_on", lambda kind: False)
+    monkeypatch.setattr(choice, "kernels_run_on", lambda kind: False)
     assert choose("auto", CUDA, 10**9) == "chunked"
 
     for count, is_fused in ((32, False), (33, True)):
@@ -172,7 +171,7 @@ def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch)
     def unread(scores, cosines, *_):
         return RowGradients(scores.new_empty(len(scores), 4), torch.empty_like(scores), cosines)
 
-    monkeypatch.setattr(functional, "kernels_run_on", lambda kind: True)
+    monkeypatch.setattr(choice, "kernels_run_on", lambda kind: True)
     monkeypatch.setattr(chunked, "kernel_rows", unread)
     with FakeTensorMode() as mode:
         batch = Batch(*(mode.from_tensor(each) for each in batch_of(64, 4, refs=32)))

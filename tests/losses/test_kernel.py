@@ -14,7 +14,7 @@ pytest.importorskip("triton")
 if torch.cuda.is_available():
     pytest.skip("with a GPU every test of the loss runs on the kernel itself", allow_module_level=True)
 
-from drsl_plugin.losses.backends import kernel
+from drsl_plugin.losses.backends import launch
 from drsl_plugin.losses.backends.identities import find_identities
 from drsl_plugin.losses.backends.rows import row_gradients
 from drsl_plugin.losses.settings import DRSLSettings
@@ -30,7 +30,7 @@ def both(settings, scores, cosines=None, exact=True, rows=slice(0, 4)):
     weights = identities.weights(scores.dtype)
     args = (scores[rows], None if cosines is None else cosines[rows], identities, weights, rows, settings, exact)
     workspace = scores.new_empty(4, 4, scores.shape[1])
-    return kernel.kernel_rows(*args), row_gradients(*args, workspace)
+    return launch.kernel_rows(*args), row_gradients(*args, workspace)
 
 
 def random_scores(seed=0, dtype=torch.float64):
@@ -49,8 +49,8 @@ def assert_same(found, expected, dtype=torch.float64):
 @pytest.fixture
 def small_tiles(monkeypatch):
     """Several tiles of positives and of references, the last of each not full."""
-    monkeypatch.setattr(kernel, "POSITIVES", 2)
-    monkeypatch.setattr(kernel, "REFERENCES", 4)
+    monkeypatch.setattr(launch, "POSITIVES", 2)
+    monkeypatch.setattr(launch, "REFERENCES", 4)
 
 
 @pytest.mark.usefixtures("small_tiles")
@@ -85,7 +85,7 @@ def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, mo
     found, expected = both(settings, scores)
     assert_same(found, expected)
     # Had they all been left out, or all counted: not the same.
-    monkeypatch.setattr(kernel, "_reach", lambda *_: -1e9)
+    monkeypatch.setattr(launch, "_reach", lambda *_: -1e9)
     with pytest.raises(AssertionError):
         assert_same(both(settings, scores)[0], expected)
 
@@ -94,7 +94,7 @@ def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, mo
 def test_what_a_skipped_tile_leaves_out_is_less_than_half_a_unit_in_the_last_place(dtype):
     for references in (11, 1024, 65_536):
         scores = torch.empty(1, references, dtype=dtype)
-        reach = kernel._reach(scores, DRSLSettings("cosine", 0.05, "sigmoid", "angle", 1.0))
+        reach = launch._reach(scores, DRSLSettings("cosine", 0.05, "sigmoid", "angle", 1.0))
         assert references / (1 + math.exp(reach)) < torch.finfo(dtype).eps / 2
         assert reach <= (18 if dtype == torch.float32 else 38) + math.log(references)
 
@@ -111,24 +111,24 @@ def test_nan_is_never_skipped(where):
 
 def test_numbers_reach_the_kernel_in_double_precision():
     for value in (0.05, 1 / 3, 123.456):
-        assert sum(kernel._halves(value)) == pytest.approx(value, rel=1e-14)
+        assert sum(launch._halves(value)) == pytest.approx(value, rel=1e-14)
 
 
 COMPILE = """
 import inspect, sys, triton
 from triton.backends.compiler import GPUTarget
-from drsl_plugin.losses.backends import kernel
+from drsl_plugin.losses.backends import launch
 
 kind, sort, relaxation, arch = sys.argv[1:]
 constants = {"SIGMOID": relaxation == "sigmoid", "SORT": sort, "SEPARATE": sort == "angle", "EXACT": True,
-             "POSITIVES": kernel.POSITIVES, "REFERENCES": kernel.REFERENCES}
+             "POSITIVES": launch.POSITIVES, "REFERENCES": launch.REFERENCES}
 floats = ("scores", "cosines", "gradient", "of_cosines", "parts", "weights")
 integers = ("order", "ref_labels", "labels", "starts", "places", "counts")
 signature = {}
-for name in inspect.signature(kernel._rows.fn).parameters:
+for name in inspect.signature(kernel.rank_rows.fn).parameters:
     signature[name] = ("constexpr" if name in constants else "*" + kind if name in floats else
                        "*i64" if name in integers else "i32" if name == "references" else "fp32")
-source = triton.compiler.ASTSource(fn=kernel._rows, signature=signature, constexprs=constants)
+source = triton.compiler.ASTSource(fn=kernel.rank_rows, signature=signature, constexprs=constants)
 print(len(triton.compile(source, target=GPUTarget("cuda", int(arch), 32)).asm["ptx"]))
 """
 

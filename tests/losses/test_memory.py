@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drsl_plugin import DRSLoss, drsl_loss
 from drsl_plugin.losses import EmbeddingMemory, FeatureLosses
-from drsl_plugin.losses.memory import compare_memories
+from drsl_plugin.losses.features import compare_memories
 
 ALONE = torch.arange(100, 111)  # labels that occur once
 

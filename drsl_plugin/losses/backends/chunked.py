@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +11,11 @@ from torch import Tensor
 
 from drsl_plugin.errors import RangeError
 from drsl_plugin.losses.backends.identities import find_identities
+from drsl_plugin.losses.backends.launch import kernel_rows
 from drsl_plugin.losses.backends.row_scores import CosineRows, EuclideanRows, RowScores
-from drsl_plugin.losses.backends.rows import RowGradients, row_gradients
+from drsl_plugin.losses.backends.rows import row_gradients
 from drsl_plugin.losses.settings import DRSLSettings
 
-HAS_TRITON = importlib.util.find_spec("triton") is not None
 DEFAULT_BUDGETS = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Bytes for the rows that are worked on at a time: on the CPU what stays in its cache."""
 
@@ -168,18 +167,6 @@ operator = _operator()
 def is_compiling() -> bool:
     """Tell whether this is being traced by ``torch.compile``, which torch before 2.3 does not tell."""
     return IS_AN_OPERATOR and torch.compiler.is_compiling()
-
-
-def kernel_rows(*args: Any) -> RowGradients:
-    """Rows by the Triton kernel; :mod:`~drsl_plugin.losses.backends.kernel` is imported only where it runs."""
-    from drsl_plugin.losses.backends.kernel import kernel_rows
-
-    return kernel_rows(*args)
-
-
-def kernels_run_on(kind: str) -> bool:
-    """Tell whether Triton's kernels run on this kind of device."""
-    return kind == "cuda" and HAS_TRITON
 
 
 def _chunk_size(queries: Tensor, references: int, most: int, settings: DRSLSettings) -> int:

@@ -1,96 +1,10 @@
 """The rows of :mod:`~drsl_plugin.losses.backends.rows` as one Triton kernel: a program a query, no atomics, no padding.
 
-Needs Triton, so it is imported only where it runs.
+Needs Triton: :mod:`~drsl_plugin.losses.backends.launch` imports it only where it runs.
 """
 
-from __future__ import annotations
-
-import contextlib
-import math
-
-import numpy as np
-import torch
 import triton
 import triton.language as tl
-from torch import Tensor
-
-from drsl_plugin.losses.backends.identities import Identities
-from drsl_plugin.losses.backends.rows import RowGradients
-from drsl_plugin.losses.settings import DRSLSettings
-
-POSITIVES = 16
-"""Positives that a program ranks at a time."""
-REFERENCES = 256
-"""References that it ranks them against at a time."""
-
-
-def kernel_rows(
-    scores: Tensor,
-    cosines: Tensor | None,
-    identities: Identities,
-    weights: Tensor,
-    rows: slice,
-    settings: DRSLSettings,
-    exact: bool,
-) -> RowGradients:
-    """Loss of some queries and its gradient in their scores; no shape depends on the labels.
-
-    Args:
-        scores: ``(n, R)``.
-        cosines: ``(n, R)`` where they are not the scores themselves, or None.
-        identities: of all queries and references.
-        weights: ``(N,)``: of each positive of a query.
-        rows: the queries.
-        settings: of the loss.
-        exact: compute ap and above_all too.
-    """
-    scores, cosines = scores.contiguous(), None if cosines is None else cosines.contiguous()
-    gradient = torch.empty_like(scores)
-    of_cosines = torch.zeros_like(cosines) if cosines is not None and settings.sort == "angle" else None
-    parts = scores.new_empty(len(scores), 4)
-    # Triton launches on the current device, whatever the tensors are on.
-    with torch.cuda.device(scores.device) if scores.is_cuda else contextlib.nullcontext():
-        _rows[(len(scores),)](
-            scores,
-            scores if cosines is None else cosines,
-            gradient,
-            gradient if of_cosines is None else of_cosines,
-            parts,
-            identities.order,
-            identities.ref_labels,
-            identities.labels[rows],
-            identities.start[rows],
-            identities.place[rows],
-            identities.counts[rows],
-            weights[rows],
-            scores.shape[1],
-            *_halves(settings.temperature),
-            *_halves(settings.sort_weight),
-            _reach(scores, settings),
-            SIGMOID=settings.relaxation == "sigmoid",
-            SORT=settings.sort,
-            SEPARATE=cosines is not None,
-            EXACT=exact,
-            POSITIVES=POSITIVES,
-            REFERENCES=REFERENCES,
-        )
-    return RowGradients(parts, gradient, of_cosines)
-
-
-def _halves(value: float) -> tuple[float, float]:
-    """Split a number into two float32 numbers: Triton takes a Python float as float32."""
-    high = float(np.float32(value))
-    return high, float(np.float32(value - high))
-
-
-def _reach(scores: Tensor, settings: DRSLSettings) -> float:
-    """How far from 0 the gap is, in temperatures, from where on all references together count as exact steps.
-
-    What R steps leave out there is less than half a unit in the last place of 1, which a rank is at least.
-    """
-    if settings.relaxation == "linear":
-        return 1.0
-    return (37.0 if scores.dtype == torch.float64 else 17.0) + math.log(max(scores.shape[1], 1))
 
 
 @triton.jit
@@ -143,7 +57,7 @@ def _negatives(
 
 
 @triton.jit
-def _rows(
+def rank_rows(
     scores,
     cosines,
     gradient,
@@ -169,6 +83,7 @@ def _rows(
     POSITIVES: tl.constexpr,
     REFERENCES: tl.constexpr,
 ):
+    """Rank all the references of one query: write its parts and the gradients in its scores and cosines."""
     row = tl.program_id(0)
     offset = row.to(tl.int64) * references
     scores += offset

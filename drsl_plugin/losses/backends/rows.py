@@ -30,6 +30,30 @@ class Steps(NamedTuple):
     inside: Tensor | None
 
 
+class Ahead(NamedTuple):
+    """The K positives of n queries among each other."""
+
+    steps: Tensor
+    """``(n, K, K)``: how far the second is ahead of the first."""
+    slope: Tensor
+    """``(n, K, K)``: of the steps, in their own unit."""
+    rank: Tensor
+    """``(n, K)``, from 1."""
+    hard_rank: Tensor | None
+    """Likewise by the exact step, where it is asked for."""
+
+
+class FalsePositives(NamedTuple):
+    """The negatives ahead of the K positives of n queries."""
+
+    number: Tensor
+    """``(n, K)``."""
+    slope: Tensor
+    """``(n, K, R)``: of the steps, in their own unit."""
+    hard_number: Tensor | None
+    """``(n, K)``: by the exact step, where it is asked for."""
+
+
 def row_gradients(
     scores: Tensor,
     cosines: Tensor | None,
@@ -64,54 +88,69 @@ def row_gradients(
     positive_scores = scores.gather(1, columns)
     quality = (1 + (positive_scores if cosines is None else cosines.gather(1, columns))) / 2
     weights = weights[rows].unsqueeze(1) * is_real
-    among = torch.ones(columns.shape[1:] * 2, dtype=scores.dtype, device=scores.device).fill_diagonal_(0)
-    among = among * is_real.unsqueeze(1)
-    gaps = positive_scores.unsqueeze(1) - positive_scores.unsqueeze(2)
-    hard_rank = 1 + ((gaps >= 0) * among).sum(dim=2) if exact else positive_scores
-    steps = _step(gaps, settings)
-    ahead = steps.values * among
-    ahead_slope = _slope(steps) * among
-    rank = 1 + ahead.sum(dim=2)
-
-    # A score of minus infinity is never ahead and has no slope: so the sums below are over negatives alone.
+    ahead = _rank_among_positives(positive_scores, is_real, settings, exact)
+    # A score of minus infinity is never ahead and has no slope: so the sums are over negatives alone.
     negatives = scores.masked_fill(identities.is_same(rows), -math.inf)
-    gaps = torch.sub(negatives.unsqueeze(1), positive_scores.unsqueeze(2), out=workspace[: len(scores)])
-    hard_false_positives = (gaps >= 0).sum(dim=2) if exact else positive_scores
-    steps = _step(gaps, settings)
-    false_positives = steps.values.sum(dim=2)
-    slope = _slope(steps)
-    slopes = slope.sum(dim=2)
+    false = _rank_against_negatives(negatives, positive_scores, settings, exact, workspace[: len(scores)])
 
-    total = rank + false_positives
-    ranking = false_positives / total
+    total = ahead.rank + false.number
+    ranking = false.number / total
     per_unit = 1 / (settings.temperature if settings.relaxation == "sigmoid" else 2 * settings.temperature)
-    of_negatives = per_unit * weights * rank / (total * total)
-    gradient = torch.bmm(of_negatives.unsqueeze(1), slope).squeeze(1)
+    of_negatives = per_unit * weights * ahead.rank / (total * total)
+    gradient = torch.bmm(of_negatives.unsqueeze(1), false.slope).squeeze(1)
     of_ahead = -(weights * ranking / total).unsqueeze(2)
     sorting, of_angles = None, None
     if settings.sort != "none":
-        sorting, of_sorting = _sorting(ahead, rank, quality, settings)
+        sorting, of_sorting = _sorting(ahead.steps, ahead.rank, quality, settings)
         of_ahead = of_ahead + (settings.sort_weight * weights).unsqueeze(2) * of_sorting
         if settings.sort == "angle":
-            share = settings.sort_weight * weights / rank
-            of_angles = -0.5 * (share + torch.bmm(share.unsqueeze(1), ahead).squeeze(1))  # dy / dcos = 1/2
-    of_gaps = per_unit * of_ahead * ahead_slope
-    of_positives = of_gaps.sum(dim=1) - of_gaps.sum(dim=2) - of_negatives * slopes
+            share = settings.sort_weight * weights / ahead.rank
+            of_angles = -0.5 * (share + torch.bmm(share.unsqueeze(1), ahead.steps).squeeze(1))  # dy / dcos = 1/2
+    of_gaps = per_unit * of_ahead * ahead.slope
+    of_positives = of_gaps.sum(dim=1) - of_gaps.sum(dim=2) - of_negatives * false.slope.sum(dim=2)
     of_cosines = None
     if of_angles is not None and cosines is not None:
         of_cosines = torch.zeros_like(cosines).scatter_add_(1, columns, of_angles)
     elif of_angles is not None:
         of_positives = of_positives + of_angles
     gradient.scatter_add_(1, columns, of_positives)
+    return RowGradients(_parts(weights, ranking, sorting, ahead, false), gradient, of_cosines)
 
-    parts = torch.zeros(len(scores), 4, dtype=scores.dtype, device=scores.device)
+
+def _rank_among_positives(positive_scores: Tensor, is_real: Tensor, settings: DRSLSettings, exact: bool) -> Ahead:
+    """Rank each positive of some queries among the others."""
+    count = positive_scores.shape[1]
+    among = torch.ones(count, count, dtype=positive_scores.dtype, device=positive_scores.device).fill_diagonal_(0)
+    among = among * is_real.unsqueeze(1)
+    gaps = positive_scores.unsqueeze(1) - positive_scores.unsqueeze(2)
+    hard_rank = 1 + ((gaps >= 0) * among).sum(dim=2) if exact else None
+    steps = _step(gaps, settings)
+    ahead = steps.values * among
+    slope = _slope(steps) * among
+    return Ahead(ahead, slope, 1 + ahead.sum(dim=2), hard_rank)
+
+
+def _rank_against_negatives(
+    negatives: Tensor, positive_scores: Tensor, settings: DRSLSettings, exact: bool, workspace: Tensor
+) -> FalsePositives:
+    """Count the negatives ahead of each positive of some queries; ``workspace`` becomes the slope."""
+    gaps = torch.sub(negatives.unsqueeze(1), positive_scores.unsqueeze(2), out=workspace)
+    hard_count = (gaps >= 0).sum(dim=2) if exact else None
+    steps = _step(gaps, settings)
+    count = steps.values.sum(dim=2)
+    return FalsePositives(count, _slope(steps), hard_count)
+
+
+def _parts(weights: Tensor, ranking: Tensor, sorting: Tensor | None, ahead: Ahead, false: FalsePositives) -> Tensor:
+    """Sum up the parts of each query, ``(n, 4)``."""
+    parts = torch.zeros(len(weights), 4, dtype=ranking.dtype, device=ranking.device)
     parts[:, 0] = (weights * ranking).sum(dim=1)
     if sorting is not None:
         parts[:, 1] = (weights * sorting).sum(dim=1)
-    if exact:
-        parts[:, 2] = (weights * (hard_rank / (hard_rank + hard_false_positives))).sum(dim=1)
-        parts[:, 3] = (weights * (hard_false_positives == 0)).sum(dim=1)
-    return RowGradients(parts, gradient, of_cosines)
+    if ahead.hard_rank is not None and false.hard_number is not None:
+        parts[:, 2] = (weights * (ahead.hard_rank / (ahead.hard_rank + false.hard_number))).sum(dim=1)
+        parts[:, 3] = (weights * (false.hard_number == 0)).sum(dim=1)
+    return parts
 
 
 def _sorting(ahead: Tensor, rank: Tensor, quality: Tensor, settings: DRSLSettings) -> tuple[Tensor, Tensor]:
