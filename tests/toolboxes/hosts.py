@@ -70,6 +70,9 @@ class Host(ABC):
     """The smallest model, and a larger one."""
     images: dict[str, dict[str, Any]]
     """What is done to the training images."""
+
+    of_classes: frozenset[str]
+    """What it logs of the classification."""
     keys: dict[str, str]
     """What the toolbox calls what a plain name means."""
     smallest: dict[str, Any]
@@ -219,6 +222,8 @@ class Torchreid(Host):
     triplet = "loss_t"
     data_folder = "market1501"
     preset = "torchreid/osnet_x0_25_drsl_256x128_market1501"
+
+    of_classes = frozenset({"loss_x", "acc"})
     losses = {  # noqa: RUF012
         "drsl": {"loss.name": "drsl"},
         "drsl alone": {"loss.name": "drsl", "loss.drsl.weight_x": 0.0},
@@ -340,6 +345,8 @@ class FastReID(Host):
     triplet = "loss_triplet"
     data_folder = "Market-1501-v15.09.15"
     preset = "fastreid/Market1501/osnet_x1_0_drsl"
+
+    of_classes = frozenset({"loss_cls", "cls_accuracy"})
     losses = {  # noqa: RUF012
         "drsl": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")'},
         "drsl alone": {"MODEL.LOSSES.NAME": '("DRSLoss",)'},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from comparing import assert_equal_runs
 from hosts import Host, interrupted
+from tiny import tiny
 from watching import Call
 
 from drsl_plugin.runs.checkpoint_files import load
@@ -23,19 +25,16 @@ def saved(host: Host, folder: Path) -> dict[str, Any]:
     return load(host.checkpoint(folder), "")
 
 
-@pytest.fixture(scope="module")
-def trained_once(host: Host, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+@pytest.fixture
+def read(host: Host, trained: Callable[..., Path]) -> dict[str, Path]:
     """The folders of runs with a memory and without, for tests that read them."""
-    folder = tmp_path_factory.mktemp("trained")
-    host.train(folder / "with", **MEMORY)
-    host.train(folder / "without")
-    return {name: folder / name for name in ("with", "without")}
+    return {"with": trained(**tiny(host), **MEMORY), "without": trained(**tiny(host))}
 
 
 @pytest.fixture
-def trained(trained_once: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
+def copied(read: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     """Copies of them, for tests that go on from there."""
-    return {name: shutil.copytree(path, tmp_path / name) for name, path in trained_once.items()}
+    return {name: shutil.copytree(path, tmp_path / name) for name, path in read.items()}
 
 
 # A resumed run
@@ -43,7 +42,7 @@ def trained(trained_once: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 
 def test_a_resumed_run_equals_an_uninterrupted_one(host: Host, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    options = {**MEMORY, **COSINE, "epochs": 3}
+    options = {**tiny(host), **MEMORY, **COSINE, "epochs": 3}
     host.train(whole, **options)
     in_epoch_1 = len([row for row in host.steps(whole) if row["epoch"] == 1])
     with interrupted(in_epoch_1 + 2):  # the memory is then ahead of the checkpoint
@@ -58,11 +57,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(host: Host, tmp_path: Path) -
 
 
 def test_a_checkpoint_without_a_memory_starts_it_empty_and_says_so(
-    host: Host, trained: dict[str, Path], seen: list[Call]
+    host: Host, copied: dict[str, Path], seen: list[Call]
 ) -> None:
-    folder = trained["without"]
+    folder = copied["without"]
     before = host.checkpoint(folder)
-    host.train(folder, **MEMORY, epochs=2, resume=True)
+    host.train(folder, **tiny(host), **MEMORY, epochs=2, resume=True)
     (line,) = [line for line in host.log(folder).splitlines() if "holds no memory of embeddings" in line]
     assert str(before) in line
     assert line.endswith(f"that of {host.key('memory_size')} 20 starts empty")
@@ -70,50 +69,48 @@ def test_a_checkpoint_without_a_memory_starts_it_empty_and_says_so(
 
 
 def test_a_memory_that_a_run_has_no_use_for_is_left_aside(
-    host: Host, trained: dict[str, Path], seen: list[Call]
+    host: Host, copied: dict[str, Path], seen: list[Call]
 ) -> None:
-    folder = trained["with"]
-    host.train(folder, epochs=2, resume=True)
+    folder = copied["with"]
+    host.train(folder, **tiny(host), epochs=2, resume=True)
     assert "holds a memory of embeddings, which this run leaves aside: it has none" in host.log(folder)
     assert {call.kept for call in seen} == {0}
     assert "drsl_memory" not in saved(host, folder)
 
 
-def test_a_memory_of_another_size_is_one_line(host: Host, trained: dict[str, Path]) -> None:
-    folder = trained["with"]
+def test_a_memory_of_another_size_is_one_line(host: Host, copied: dict[str, Path]) -> None:
+    folder = copied["with"]
     before = sorted(folder.rglob("*"))
-    error = host.refusal(folder, memory_size=24, epochs=2, resume=True)
+    error = host.refusal(folder, **tiny(host), memory_size=24, epochs=2, resume=True)
     place = f"{host.key('resume')} {host.checkpoint(folder)}"
     assert error == f"{place}: {host.key('memory_size')} must be 20, that of the saved memory, got 24"
     assert sorted(folder.rglob("*")) == before
 
 
-def test_an_evaluation_needs_no_memory(
-    host: Host, trained_once: dict[str, Path], tmp_path: Path, seen: list[Call]
-) -> None:
-    host.train(tmp_path / "run", memory_size=24, evaluate=host.checkpoint(trained_once["with"]))
+def test_an_evaluation_needs_no_memory(host: Host, read: dict[str, Path], tmp_path: Path, seen: list[Call]) -> None:
+    host.train(tmp_path / "run", **tiny(host), memory_size=24, evaluate=host.checkpoint(read["with"]))
     assert seen == []
 
 
 def test_a_new_run_on_the_weights_of_one_with_a_memory_starts_it_empty(
-    host: Host, trained_once: dict[str, Path], tmp_path: Path, seen: list[Call]
+    host: Host, read: dict[str, Path], tmp_path: Path, seen: list[Call]
 ) -> None:
-    host.train(tmp_path / "run", memory_size=24, weights=host.checkpoint(trained_once["with"]))
+    host.train(tmp_path / "run", **tiny(host), memory_size=24, weights=host.checkpoint(read["with"]))
     assert [call.kept for call in seen] == [0, 8, 16, 24][: len(seen)]
     assert len(seen) == len(host.steps(tmp_path / "run")) >= 3
 
 
-def test_another_loss_goes_on_from_a_checkpoint_with_a_memory(host: Host, trained: dict[str, Path]) -> None:
-    folder = trained["with"]
-    host.train(folder, losses="triplet", epochs=2, resume=True)
+def test_another_loss_goes_on_from_a_checkpoint_with_a_memory(host: Host, copied: dict[str, Path]) -> None:
+    folder = copied["with"]
+    host.train(folder, **tiny(host), losses="triplet", epochs=2, resume=True)
     last = host.steps(folder)[-1]
     assert last["epoch"] == 2
     assert host.triplet in last
 
 
-def test_the_weights_are_those_of_a_model_without(host: Host, trained_once: dict[str, Path]) -> None:
-    states = {name: saved(host, path) for name, path in trained_once.items()}
-    weights = {name: host.parameters(host.checkpoint(path)) for name, path in trained_once.items()}
+def test_the_weights_are_those_of_a_model_without(host: Host, read: dict[str, Path]) -> None:
+    states = {name: saved(host, path) for name, path in read.items()}
+    weights = {name: host.parameters(host.checkpoint(path)) for name, path in read.items()}
     assert weights["with"].keys() == weights["without"].keys()
     assert set(states["with"]) - set(states["without"]) == {"drsl_memory"}
 
@@ -122,10 +119,10 @@ def test_the_weights_are_those_of_a_model_without(host: Host, trained_once: dict
 
 
 def test_the_memory_takes_part_after_its_warmup(host: Host, tmp_path: Path, seen: list[Call]) -> None:
-    host.train(tmp_path / "with", **MEMORY, epochs=2)
+    host.train(tmp_path / "with", **tiny(host), **MEMORY, epochs=2)
     assert len(seen) >= 5
     assert [call.kept for call in seen] == [0, 0, 16, *[20] * (len(seen) - 3)]
-    host.train(tmp_path / "without", epochs=2)
+    host.train(tmp_path / "without", **tiny(host), epochs=2)
     rows = [host.steps(tmp_path / name) for name in ("with", "without")]
     same = [one == other for one, other in zip(*rows, strict=True)]
     assert same[:2] == [True, True]
@@ -133,7 +130,7 @@ def test_the_memory_takes_part_after_its_warmup(host: Host, tmp_path: Path, seen
 
 
 def test_a_memory_that_just_holds_a_batch_is_enough(host: Host, tmp_path: Path) -> None:
-    host.train(tmp_path / "run", memory_size=BATCH)
+    host.train(tmp_path / "run", **tiny(host), memory_size=BATCH)
     (memory,) = saved(host, tmp_path / "run")["drsl_memory"]
     assert (memory["filled"], memory["position"]) == (BATCH, 0)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hosts import Host
+from tiny import tiny
 from watching import Call
 
 from drsl_plugin.runs.folder import RunFolder
@@ -19,7 +20,7 @@ COSINE = {"temperature": 0.2, "temperature_schedule": "cosine", "temperature_end
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_every_step_has_its_temperature(kind: str, host: Host, tmp_path: Path, seen: list[Call]) -> None:
     """By the formula, over the steps that the toolbox announces: 4 an epoch, 8 in all."""
-    host.train(tmp_path / "run", **{**COSINE, "temperature_schedule": kind}, epochs=2)
+    host.train(tmp_path / "run", **tiny(host), **{**COSINE, "temperature_schedule": kind}, epochs=2)
     rows = host.steps(tmp_path / "run")
     announced = 32 // BATCH
     in_epoch = {epoch: [row for row in rows if row["epoch"] == epoch] for epoch in (1, 2)}
@@ -35,12 +36,12 @@ def test_every_step_has_its_temperature(kind: str, host: Host, tmp_path: Path, s
 
 
 def test_a_constant_temperature_is_not_shown(host: Host, tmp_path: Path) -> None:
-    host.train(tmp_path / "run")
+    host.train(tmp_path / "run", **tiny(host))
     assert not any("temperature" in row for row in RunFolder(tmp_path / "run").rows())
 
 
 def test_a_schedule_without_drsl_does_nothing(host: Host, tmp_path: Path) -> None:
-    host.train(tmp_path / "run", **COSINE, losses="classes")
+    host.train(tmp_path / "run", **tiny(host), **COSINE, losses="classes")
     assert host.steps(tmp_path / "run")
     assert not any("temperature" in row for row in RunFolder(tmp_path / "run").rows())
 

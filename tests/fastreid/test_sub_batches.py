@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import fastreid
@@ -13,16 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid import DRSLMGN
 from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.compat import keep_gradient_buffers
 from drsl_plugin.fastreid.config import get_cfg
-from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.meta_arch import build_model, drsl_settings
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 SUB_BATCH = "MODEL.LOSSES.DRSL.SUB_BATCH"
@@ -246,42 +243,7 @@ def test_gradients_that_overflow_skip_the_step() -> None:
     assert all(torch.equal(before[key], value) for key, value in loop.model.state_dict().items())
 
 
-# From the command
-
-
-def test_the_setting_reaches_the_step_and_the_logs_stay(
-    fastreid_root: Path, tmp_path: Path, fastreid_options: Options
-) -> None:
-    rows = {}
-    for size in (0, 2, 4):
-        sizes: list[int] = []
-        with pytest.MonkeyPatch.context() as patch:
-            watch_backbone(patch, sizes)
-            main(fastreid_options(tmp_path / str(size), **{**ALONE, **PLAIN, SUB_BATCH: size}))
-        rows[size] = RunFolder(tmp_path / str(size)).rows()
-        steps = len([row for row in rows[size] if "lr" in row])
-        assert steps == 4
-        assert sizes == steps * ([size] * (2 * 8 // size) if size else [8])
-        for one, other in zip(rows[size], rows[0], strict=True):
-            assert numbers(one) == pytest.approx(numbers(other), rel=1e-3)
-    assert {"loss_drsl", "loss_cls", "ranking", "sorting", "ap", "above_all", "cls_accuracy"} <= rows[2][0].keys()
-
-
-def numbers(row: dict[str, Any]) -> dict[str, float]:
-    return {key: value for key, value in row.items() if isinstance(value, (int, float)) and "time" not in key}
-
-
-def watch_backbone(patch: pytest.MonkeyPatch, sizes: list[int]) -> None:
-    build = DRSLTrainer.build_model.__func__
-
-    def watched(cls: type, cfg: Any) -> Any:
-        model = build(cls, cfg)
-        model.backbone.register_forward_pre_hook(
-            lambda module, inputs: sizes.append(len(inputs[0])) if module.training else None
-        )
-        return model
-
-    patch.setattr(DRSLTrainer, "build_model", classmethod(watched))
+# Bad input
 
 
 def problems(processes: int = 1, evaluate_only: bool = False, **changes: Any) -> list[str]:
@@ -310,20 +272,6 @@ def test_sizes_that_do_not_divide_are_told() -> None:
         assert problems(2, **batch, **{SUB_BATCH: fitting}) == []
     assert problems(**batch, **{SUB_BATCH: 24}, evaluate_only=True) == []
     assert problems(**batch, **{SUB_BATCH: 24, NAME: ("TripletLoss",)}) == []
-
-
-def test_they_are_told_before_data_are_read(
-    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(DRSLTrainer, "build_train_loader", lambda *args: pytest.fail("data were read"))
-    with pytest.raises(ConfigError, match=f"{SUB_BATCH} 3: does not divide SOLVER.IMS_PER_BATCH 8; 2 or 4 would do"):
-        main(fastreid_options(tmp_path / "run", **{SUB_BATCH: 3}))
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_single_image_and_batch_norm(fastreid_root: Path, tmp_path: Path, fastreid_options: Options) -> None:
-    with pytest.raises(DRSLError, match=f"^{SUB_BATCH} 1: .*more than 1 value per channel"):
-        main(fastreid_options(tmp_path / "run", **{SUB_BATCH: 1}))
 
 
 def test_an_architecture_without_losses_of_outputs() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +13,7 @@ import torchreid
 from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine
-from drsl_plugin.torchreid.main import main
 
 Options = Callable[..., list[str]]
 PIDS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 0])
@@ -163,47 +160,3 @@ def test_a_single_sample_and_batch_norm() -> None:
 def test_bad_values_are_refused(value: Any) -> None:
     with pytest.raises(ValueError, match=f"sub_batch must be an integer, 0 .* got {value}"):
         engine(Model(), sub_batch=value)
-
-
-# From the command
-
-
-@pytest.fixture
-def forwarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, bool]]]:
-    """How many images OSNet is given in training, and whether for a graph."""
-    seen: list[tuple[int, bool]] = []
-    forward = torchreid.models.osnet.OSNet.forward
-
-    def watched(self: Any, images: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if self.training:
-            seen.append((len(images), torch.is_grad_enabled()))
-        return forward(self, images, *args, **kwargs)
-
-    monkeypatch.setattr(torchreid.models.osnet.OSNet, "forward", watched)
-    return seen
-
-
-@pytest.mark.parametrize("size", [0, 2, 4])
-def test_the_setting_reaches_the_step(
-    size: int,
-    demo_root: Path,
-    tmp_path: Path,
-    small_options: Options,
-    forwarded: list[tuple[int, bool]],
-) -> None:
-    main(small_options(demo_root, tmp_path / "run", **{"loss.drsl.sub_batch": size}))
-    count = len([row for row in RunFolder(tmp_path / "run").rows() if "lr" in row])
-    assert count > 0
-    in_pieces = [(size, graph) for graph in (False, True) for _ in range(8 // max(size, 1))]
-    assert forwarded == count * (in_pieces if size else [(8, True)])
-    assert f"sub_batch: {size}" in (tmp_path / "run" / "config.yaml").read_text()
-
-
-def test_a_size_that_does_not_divide_is_told_before_data_are_read(
-    demo_root: Path, tmp_path: Path, small_options: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torchreid.data, "ImageDataManager", lambda **kwargs: pytest.fail("data were read"))
-    for size, rest in ((3, "does not divide train.batch_size 8; 2 or 4 would do"), (-1, "must be 0 ")):
-        with pytest.raises(DRSLError, match=rf"^loss\.drsl\.sub_batch {size}: {rest}"):
-            main(small_options(demo_root, tmp_path / "run", **{"loss.drsl.sub_batch": size}))
-    assert not (tmp_path / "run").exists()
