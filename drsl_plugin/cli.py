@@ -102,13 +102,20 @@ def run_command(context: typer.Context) -> None:
     run(context.args)
 
 
-@app.command("doctor", context_settings=_PASS_ON, add_help_option=False)
+@app.command("doctor")
 @_plain_errors
-def doctor_command(context: typer.Context) -> None:
-    """Show what is installed, what ails it, and what to type next."""
+def doctor_command(
+    root: Annotated[str, typer.Option(help="Folder of data sets, for the commands that take one.", metavar="DIR")] = (
+        "reid-data"
+    ),
+) -> None:
+    """Show what is installed, what ails it, where data sets are looked for, and what to type next.
+
+    Exit code 1: no toolbox is installed, or one that is lacks something that it needs.
+    """
     from drsl_plugin.doctor import main as run
 
-    if code := run(context.args):
+    if code := run(root):
         raise typer.Exit(code)
 
 
@@ -153,7 +160,7 @@ def download_command(
     """
     from drsl_plugin.data.catalogue import published
     from drsl_plugin.data.download import download, instructions
-    from drsl_plugin.doctor import training
+    from drsl_plugin.doctor import training_commands
 
     data_set = published(dataset)
     if archive is None and data_set.source is None:
@@ -161,7 +168,7 @@ def download_command(
         raise typer.Exit(1)
     root = root.expanduser()
     print(f"{data_set.title}: {download(data_set, root, archive and archive.expanduser())}")
-    for toolbox, command in training(data_set.title, str(root)).items():
+    for toolbox, command in training_commands(data_set, str(root)).items():
         print(f"{toolbox}: {command}")
     if data_set.note:
         print(data_set.note)

@@ -63,14 +63,19 @@ class PublishedSet:
     note: str = ""
 
     @property
+    def home(self) -> str:
+        """The folder below a root that has nothing else in it than this set; an empty text where there is none."""
+        return self.folder if self.linked else ""
+
+    @property
     def readable(self) -> dict[str, tuple[str, ...]]:
         """The folders that the toolboxes read, the first that is there, and what each has to hold.
 
-        They lie below ``folder``, or in the root where the set is ``linked``; an empty name is that folder itself.
+        They lie in ``home``, and in the root itself where the set is ``linked``; an empty name is that place itself.
         """
         if self.beside:
             inner = [f"{layout}/{need}" for layout, needs in self.layouts.items() for need in needs]
-            return {"": (*inner, *(source.name for source in self.beside))}
+            return {self.folder: (*inner, *(source.name for source in self.beside))}
         return self.layouts | ({"": next(iter(self.layouts.values()))} if self.bare else {})
 
     def is_called(self, name: str) -> bool:

@@ -7,9 +7,8 @@ import warnings
 from typing import Any
 
 from drsl_plugin.fastreid.shims import make_importable
+from drsl_plugin.fastreid.troubles import INSTALL
 from drsl_plugin.toolbox.hosts import name_what_is_missing
-
-INSTALL = 'pip install "drsl-plugin[fastreid]" && pip install --no-deps fastreid==1.4.0'
 
 
 def import_fastreid() -> Any:

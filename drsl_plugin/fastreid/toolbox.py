@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drsl_plugin.data.looking import Found
+from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.fastreid.troubles import INSTALL, find_facts, list_troubles
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.runs.config import EvaluationSettings, find_value
 from drsl_plugin.toolbox.contract import Keys, RunRequest
+from drsl_plugin.toolbox.troubles import Trouble
 
 ROOT = "FASTREID_DATASETS"
 """The variable of the environment that names the folder of data sets; read when FastReID is imported."""
@@ -52,6 +57,8 @@ class FastReIDToolbox:
         "drsl run tools/train_net.py --config-file configs/mine.yml MODEL.LOSSES.NAME "
         '\'("CrossEntropyLoss","DRSLoss")\''
     )
+    install = INSTALL
+    demo = ""
     keys = _KEYS
 
     def spell_data_set(self, name: str) -> str:
@@ -118,6 +125,35 @@ class FastReIDToolbox:
         from drsl_plugin.fastreid.script import run_script
 
         run_script(script, arguments)
+
+    def troubles(self, package: Path | None) -> list[Trouble]:
+        """Return what is known to break in it on this stack."""
+        return list_troubles(find_facts(package))
+
+    def describe_data_root(self) -> str:
+        """Say which variable names the folder where it looks for data sets."""
+        return f"${ROOT} ({'is set' if ROOT in os.environ else 'is not set, so ./datasets'})"
+
+    def data_root(self, root: str) -> str:
+        """Return the folder that the environment names; its command takes no root."""
+        return os.environ.get(ROOT, "datasets")
+
+    def data_holder(self, root: str, data_set: PublishedSet) -> str:
+        """Return the root itself."""
+        return root
+
+    def can_read(self, found: Found) -> bool:
+        """Tell that it can be sent to any folder."""
+        return True
+
+    def first_preset(self, data_set: PublishedSet) -> str:
+        """Name the preset to begin with on a data set."""
+        return f"{self.name}/{self.spell_data_set(data_set.name)}/bagtricks_R50_drsl"
+
+    def training_command(self, preset: str, found: Found, cuda: bool) -> str:
+        """Return the command that trains by a preset on a data set, sent there where it would look elsewhere."""
+        where = "" if found.holder == self.data_root("") else f"{ROOT}={shlex.quote(found.holder)} "
+        return f"{where}drsl {self.name} --config-file {preset}{'' if cuda else ' MODEL.DEVICE cpu'}"
 
 
 TOOLBOX = FastReIDToolbox()

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from drsl_plugin.data.looking import Found
+from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.runs.config import EvaluationSettings
+from drsl_plugin.toolbox.troubles import Trouble
 
 
 @dataclass(frozen=True)
@@ -126,3 +129,32 @@ class Toolbox(Protocol):
         Raises:
             DRSLError: bad settings.
         """
+
+    @property
+    def install(self) -> str:
+        """The command that installs it and all that it imports."""
+
+    @property
+    def demo(self) -> str:
+        """A command that shows it at work and needs no data set; an empty text where there is none."""
+
+    def troubles(self, package: Path | None) -> list[Trouble]:
+        """Return what is known to break in it on this stack; ``package`` is its folder, where it is installed."""
+
+    def describe_data_root(self) -> str:
+        """Say which option or variable names the folder where it looks for data sets."""
+
+    def data_root(self, root: str) -> str:
+        """Return the folder where it looks for data sets if its command is given this root."""
+
+    def data_holder(self, root: str, data_set: PublishedSet) -> str:
+        """Return the folder in its root that one of the set's ``readable`` folders has to lie in."""
+
+    def can_read(self, found: Found) -> bool:
+        """Tell whether its command can be sent to where a data set was looked for."""
+
+    def first_preset(self, data_set: PublishedSet) -> str:
+        """Name the preset to begin with on a data set."""
+
+    def training_command(self, preset: str, found: Found, cuda: bool) -> str:
+        """Return the command that trains by a preset on a data set that it can read."""

@@ -8,8 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from drsl_plugin.toolbox.hosts import name_what_is_missing
-
-INSTALL = 'pip install "drsl-plugin[torchreid]"'
+from drsl_plugin.torchreid.troubles import INSTALL
 
 
 def import_torchreid() -> Any:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drsl_plugin.data.looking import Found
+from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.runs.config import EvaluationSettings, find_value
 from drsl_plugin.toolbox.contract import Keys, RunRequest
+from drsl_plugin.toolbox.troubles import Trouble
+from drsl_plugin.torchreid.troubles import INSTALL, find_facts, list_troubles
 
 _KEYS = Keys(
     loss="loss.name",
@@ -41,6 +47,8 @@ class TorchreidToolbox:
     title = "Torchreid"
     script = "scripts/main.py"
     script_example = "drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl"
+    install = INSTALL
+    demo = "drsl demo"
     keys = _KEYS
 
     def spell_data_set(self, name: str) -> str:
@@ -103,6 +111,36 @@ class TorchreidToolbox:
         from drsl_plugin.torchreid.script import run_script
 
         run_script(script, arguments)
+
+    def troubles(self, package: Path | None) -> list[Trouble]:
+        """Return what is known to break in it on this stack."""
+        return list_troubles(find_facts(package))
+
+    def describe_data_root(self) -> str:
+        """Say which option names the folder where it looks for data sets."""
+        return "--root"
+
+    def data_root(self, root: str) -> str:
+        """Return the root that it is given."""
+        return root
+
+    def data_holder(self, root: str, data_set: PublishedSet) -> str:
+        """Return the set's own folder below the root, where it has one."""
+        return os.path.join(root, data_set.home)
+
+    def can_read(self, found: Found) -> bool:
+        """Tell whether the set lies in the folder that it looks for below a root."""
+        return found.data_set.home in ("", os.path.basename(found.holder))
+
+    def first_preset(self, data_set: PublishedSet) -> str:
+        """Name the preset to begin with on a data set."""
+        return f"{self.name}/osnet_x1_0_drsl_256x128_{data_set.name}"
+
+    def training_command(self, preset: str, found: Found, cuda: bool) -> str:
+        """Return the command that trains by a preset on a data set; without a GPU it takes the CPU by itself."""
+        above, last = os.path.split(found.holder)
+        root = above if last == found.data_set.home else found.holder
+        return f"drsl {self.name} --config-file {preset} --root {shlex.quote(root)}"
 
 
 TOOLBOX = TorchreidToolbox()

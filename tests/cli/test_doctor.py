@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -21,14 +22,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import drsl_plugin
-from drsl_plugin import doctor, troubles
-from drsl_plugin.doctor import DATA_SETS, main
-from drsl_plugin.errors import DRSLError
+from drsl_plugin import cli
+from drsl_plugin.data.catalogue import PUBLISHED
+from drsl_plugin.doctor import machine, main, training
+from drsl_plugin.doctor.installation import examine
+from drsl_plugin.errors import MissingPackageError
+from drsl_plugin.fastreid import troubles as fastreid_troubles
 from drsl_plugin.presets import preset_names
-from drsl_plugin.troubles import this_stack
+from drsl_plugin.toolbox import toolbox, toolboxes
+from drsl_plugin.toolbox.modules import installed_version
+from drsl_plugin.toolbox.troubles import OPENCV
+from drsl_plugin.torchreid import troubles as torchreid_troubles
 
+DATA_SETS = list(PUBLISHED.values())
 INSTALL = {
     "torchreid": 'pip install "drsl-plugin[torchreid]"',
     "fastreid": 'pip install "drsl-plugin[fastreid]" && pip install --no-deps fastreid==1.4.0',
@@ -57,9 +66,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def report(capsys: pytest.CaptureFixture[str]) -> Doctor:
     """Run the doctor: its exit code, and the lines below each heading."""
 
-    def run(*argv: str) -> tuple[int, Report]:
+    def run(root: str = "reid-data") -> tuple[int, Report]:
         capsys.readouterr()
-        code = main(argv)
+        code = main(root)
         captured = capsys.readouterr()
         assert captured.err == ""
         return code, sections(captured.out)
@@ -106,7 +115,7 @@ def put(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Put:
 
     def put(name: str, where: str | None = "site", error: BaseException | None = None) -> Path:
         if where is None:
-            error = error or ImportError(f"{TITLES[name]} is not installed: {INSTALL[name]}", name=name)
+            error = error or MissingPackageError(f"{TITLES[name]} is not installed", INSTALL[name], name)
         place = tmp_path / (where or "nowhere") / name
         place.mkdir(parents=True, exist_ok=True)
         (place / "__init__.py").write_text("__author__ = 'me'\n__version__ = '7.7'\n", encoding="utf-8")
@@ -141,7 +150,7 @@ def python(code: str, *path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
 
 
-DOCTOR = "import sys; from drsl_plugin.doctor import main; sys.exit(main(sys.argv[1:]))"
+DOCTOR = "import sys; from drsl_plugin.doctor import main; sys.exit(main('reid-data'))"
 WITHOUT = """
 import sys
 class Without:
@@ -194,7 +203,7 @@ def test_names_the_versions_underneath(real: tuple[int, str, str]) -> None:
     assert rows["torch"].startswith(f"{torch.__version__}, built for ")
     assert rows["numpy"] == np.__version__
     for name in ("torchvision", "opencv-python", "faiss-cpu"):
-        if version := troubles.installed_version(name):
+        if version := installed_version(name):
             assert version in "\n".join(lines)
 
 
@@ -250,7 +259,7 @@ def test_one_toolbox_is_enough(absent: str, other: str, put: Put, report: Doctor
 @pytest.mark.parametrize(
     ("error", "cause", "step"),
     [
-        (ImportError("X needs yacs: pip install 'it'"), "X needs yacs:", "Repair {}:\n  pip install 'it'"),
+        (MissingPackageError("X needs yacs", "pip install 'it'"), "X needs yacs:", "Repair {}:\n  pip install 'it'"),
         (ImportError("libGL\nis gone"), "{} cannot be imported (ImportError: libGL is gone):", None),
         (RuntimeError("operator nms"), "{} cannot be imported (RuntimeError: operator nms):", None),
         (AttributeError(), "{} cannot be imported (AttributeError: ):", None),
@@ -266,7 +275,7 @@ def test_an_installed_toolbox_that_cannot_be_imported(
     assert code == 1
     title = TITLES[name]
     assert found[title][2] == f"cannot be used: {cause.format(title)}"
-    assert "\n" not in troubles.examine(title).problem
+    assert "\n" not in examine(toolbox(name)).cause
     assert not [line for line in found[title] if "handled" in line]
     step = (step or f'See the whole error of {{}}:\n  python -c "import drsl_plugin.{name}.host"').format(title)
     assert found["What to type next"][:2] == step.split("\n")
@@ -367,9 +376,9 @@ def test_torch_builds(
             "not handled: opencv-python and opencv-python-headless write to one folder, cv2, and break one another",
         ),
         (
-            troubles.OPENCV,
-            ", ".join(f"{name} 9.9" for name in troubles.OPENCV),
-            f"not handled: {' and '.join(troubles.OPENCV)} write to one folder",
+            OPENCV,
+            ", ".join(f"{name} 9.9" for name in OPENCV),
+            f"not handled: {' and '.join(OPENCV)} write to one folder",
         ),
     ],
 )
@@ -409,10 +418,11 @@ def test_troubles_are_listed_with_what_is_done_about_them(
     put: Put, report: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     obstacles = ("no make", "no Cython")
-    ill = this_stack(None, None)._replace(
-        torchreid_has_utils=False, build_obstacles=obstacles, has_lamb=False, affine_fits=True, zero_grad_drops=False
-    )
-    monkeypatch.setattr(doctor, "this_stack", lambda *places: ill)
+    change = {"build_obstacles": obstacles, "has_lamb": False, "affine_fits": True, "zero_grad_drops": False}
+    torchreids = replace(torchreid_troubles.find_facts(None), has_utils=False)
+    fastreids = replace(fastreid_troubles.find_facts(None), **change)
+    monkeypatch.setattr("drsl_plugin.torchreid.toolbox.find_facts", lambda package: torchreids)
+    monkeypatch.setattr("drsl_plugin.fastreid.toolbox.find_facts", lambda package: fastreids)
     _, found = report()
     torchreid, fastreid = (" ".join(" ".join(found[title]).split()) for title in ("Torchreid", "FastReID"))
     assert "by drsl torchreid and drsl run: handled " in torchreid
@@ -455,7 +465,7 @@ def test_where_data_sets_are_looked_for(put: Put, report: Doctor, here: Path) ->
 def test_roots_can_be_given(put: Put, report: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "b"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    _, found = report("--root", "~/a")
+    _, found = report("~/a")
     assert [path for _, _, path in rows(found)[::3]] == [
         str(tmp_path / "a" / "market1501" / "Market-1501-v15.09.15"),
         str(tmp_path / "b" / "Market-1501-v15.09.15"),
@@ -475,13 +485,13 @@ def fill(folder: Path, needs: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("index", "layout"),
-    [(index, layout) for index, data_set in enumerate(DATA_SETS) for layout in data_set.layouts],
+    [(index, layout) for index, data_set in enumerate(DATA_SETS) for layout in data_set.readable],
 )
 @pytest.mark.parametrize("below", [True, False], ids=["Torchreid", "FastReID"])
 def test_data_sets_that_are_there(index: int, layout: str, below: bool, put: Put, report: Doctor, here: Path) -> None:
     data_set = DATA_SETS[index]
-    folder = (here / "reid-data" / data_set.folder if below else here / "datasets") / layout
-    needs = data_set.layouts[layout]
+    folder = (here / "reid-data" / data_set.home if below else here / "datasets") / layout
+    needs = data_set.readable[layout]
     fill(folder, needs[1:])
     number = index if below else index + 3
     _, found = report()
@@ -514,16 +524,16 @@ IMAGES = {
 @pytest.mark.parametrize(("number", "folder"), zip((0, 1, 1), IMAGES, strict=True))
 def test_the_toolboxes_agree(name: str, number: int, folder: str, report: Doctor, here: Path) -> None:
     """What the doctor calls there is what the toolbox's own class reads, and nothing that it needs can be left out."""
-    toolbox = getattr(pytest.importorskip(f"drsl_plugin.{name}.host", exc_type=ImportError), name)
+    package = getattr(pytest.importorskip(f"drsl_plugin.{name}.host", exc_type=ImportError), name)
     data_set = DATA_SETS[number]
     if name == "torchreid":
         root = here / "reid-data"
-        reader = {"market1501": "Market1501", "msmt17": "MSMT17"}[data_set.folder]
-        read = getattr(toolbox.data.datasets.image, reader, None) or getattr(toolbox.data.datasets, reader)
+        reader = {"market1501": "Market1501", "msmt17": "MSMT17"}[data_set.home]
+        read = getattr(package.data.datasets.image, reader, None) or getattr(package.data.datasets, reader)
     else:
         root = here / "datasets"
-        read = toolbox.data.datasets.DATASET_REGISTRY.get(folder.split("_")[0].replace("-1501-v15.09.15", "1501"))
-    place = root / (data_set.folder if name == "torchreid" else "") / folder
+        read = package.data.datasets.DATASET_REGISTRY.get(folder.split("_")[0].replace("-1501-v15.09.15", "1501"))
+    place = root / (data_set.home if name == "torchreid" else "") / folder
     for file, text in IMAGES[folder].items():
         (place / file).parent.mkdir(parents=True, exist_ok=True)
         (place / file).write_text(text, encoding="utf-8")
@@ -551,7 +561,9 @@ def test_the_toolboxes_agree(name: str, number: int, folder: str, report: Doctor
 
 def test_every_preset_that_may_be_offered_exists() -> None:
     known = preset_names()
-    assert [preset for data_set in DATA_SETS for preset in data_set.presets if preset not in known] == []
+    offered = [each.first_preset(data_set) for data_set in DATA_SETS for each in toolboxes()]
+    assert len(offered) == 6
+    assert [preset for preset in offered if preset not in known] == []
 
 
 def test_next_with_no_data(put: Put, report: Doctor) -> None:
@@ -574,10 +586,10 @@ def test_next_with_no_data_and_fastreid_alone(put: Put, report: Doctor) -> None:
 def test_the_demo_set_leads_to_a_training(put: Put, report: Doctor, here: Path) -> None:
     from drsl_plugin.data import render_demo
 
-    render = commands(report("--root", "my data")[1])[1]
+    render = commands(report("my data")[1])[1]
     assert render == RENDER.format("'my data'")
     render_demo(Path(shlex.split(render)[-1]), identities=8, cameras=2, images=1)
-    _, found = report("--root", "my data")
+    _, found = report("my data")
     assert [state for _, state, _ in rows(found)] == ["there"] + ["not there"] * 5
     assert commands(found) == [
         TORCHREID.format("market1501", "'my data'"),
@@ -600,9 +612,9 @@ def test_next_with_data_for_fastreid_alone(put: Put, report: Doctor, here: Path)
 @pytest.mark.parametrize("index", [1, 2])
 def test_next_with_other_data(index: int, put: Put, report: Doctor, here: Path) -> None:
     data_set = DATA_SETS[index]
-    layout, needs = next(iter(data_set.layouts.items()))
-    fill(here / "reid-data" / data_set.folder / layout, needs)
-    root = os.path.join("reid-data", data_set.folder)
+    layout, needs = next(iter(data_set.readable.items()))
+    fill(here / "reid-data" / data_set.home / layout, needs)
+    root = os.path.join("reid-data", data_set.home)
     assert commands(report()[1]) == [
         TORCHREID.format(data_set.title.lower(), "reid-data"),
         f"FASTREID_DATASETS={root} {FASTREID.format(data_set.title)} MODEL.DEVICE cpu",
@@ -619,7 +631,7 @@ def test_next_with_half_a_data_set(put: Put, report: Doctor, here: Path) -> None
 
 
 def test_next_without_presets(put: Put, report: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "preset_names", lambda toolbox: [])
+    monkeypatch.setattr(training, "preset_names", lambda toolbox: [])
     assert commands(report()[1])[-2:] == ["drsl presets", "drsl presets"]
 
 
@@ -655,7 +667,7 @@ def test_a_current_folder_that_is_gone(put: Put, report: Doctor, here: Path) -> 
 def test_a_console_with_few_letters(put: Put, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", console)
-    assert main(["--root", "Bilder-für-mich"]) == 0
+    assert main("Bilder-für-mich") == 0
     console.seek(0)
     assert "Bilder-f\\xfcr-mich" in console.read()
 
@@ -663,27 +675,36 @@ def test_a_console_with_few_letters(put: Put, here: Path, monkeypatch: pytest.Mo
 def test_a_module_without_a_spec(put: Put, report: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", ModuleType("cv2"))
     monkeypatch.setattr(sys.modules["cv2"], "__spec__", None)
-    monkeypatch.setattr(doctor, "installed_version", lambda name: None)
+    monkeypatch.setattr(machine, "installed_version", lambda name: None)
     assert "OpenCV       none" in report()[1]["This machine"]
 
 
 def test_a_module_of_no_distribution(put: Put, report: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "installed_version", lambda name: None)
+    monkeypatch.setattr(machine, "installed_version", lambda name: None)
     assert "numpy        of unknown origin" in report()[1]["This machine"]
 
 
 # arguments
 
 
-def test_help(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
-    assert stopped.value.code == 0
-    output = capsys.readouterr().out
-    assert output.startswith("usage: drsl doctor [-h] [--root DIR]")
-    assert "Exit code 1" in output
+def test_help() -> None:
+    result = CliRunner().invoke(cli.app, ["doctor", "--help"], prog_name="drsl")
+    assert result.exit_code == 0
+    assert result.stdout.lstrip().startswith("Usage: drsl doctor [OPTIONS]")
+    assert "--root DIR" in result.stdout
+    assert "Exit code 1" in result.stdout
 
 
-def test_unknown_arguments_are_one_line() -> None:
-    with pytest.raises(DRSLError, match=r"^unrecognized arguments: --rot x; `drsl doctor --help` shows the arguments$"):
-        main(["--rot", "x"])
+def test_unknown_arguments_are_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["drsl", "doctor", "--rot", "x"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("drsl: error: No such option: --rot")
+
+
+def test_the_command_takes_the_root_and_gives_the_exit_code(put: Put, here: Path) -> None:
+    put("torchreid", error=RuntimeError("broken"))
+    result = CliRunner().invoke(cli.app, ["doctor", "--root", "elsewhere"])
+    assert result.exit_code == 1
+    assert str(here / "elsewhere" / "market1501") in result.stdout

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,55 +13,70 @@ import numpy as np
 import pytest
 import torch
 
-from drsl_plugin import troubles
 from drsl_plugin.fastreid import cython_part
-from drsl_plugin.troubles import TROUBLES, Stack, this_stack
+from drsl_plugin.fastreid import troubles as fastreid
+from drsl_plugin.toolbox import troubles as common
+from drsl_plugin.toolbox.troubles import this_stack
+from drsl_plugin.torchreid import troubles as torchreid
 
 # No toolbox has a trouble here that it has not everywhere.
-WELL = Stack(
-    python=(3, 9),
-    torch=(1, 13),
-    cuda=True,
+STACK: dict[str, Any] = {"python": (3, 9), "torch": (1, 13), "cuda": True}
+TORCHREID = torchreid.Facts(**STACK, has_utils=True, has_numpy_bool=True)
+FASTREID = fastreid.Facts(
+    **STACK,
     zero_grad_drops=False,
     has_lamb=True,
-    has_numpy_bool=True,
     affine_fits=True,
     faiss_has_gpu=True,
-    fastreid_wants_mapping=True,
-    fastreid_wants_six=True,
+    wants_mapping=True,
+    wants_six=True,
     build_obstacles=(),
-    torchreid_has_utils=True,
-    opencvs=("opencv-python",),
 )
 EVERYWHERE = {"T1", "T5", "T6", "F10", "F11", "F12", "F14"}
 
 
-def keys(stack: Stack) -> set[str]:
-    return {trouble.key for toolbox in TROUBLES for trouble in troubles.troubles(toolbox, stack)}
+def changed(facts: Any, change: dict[str, Any]) -> Any:
+    return replace(facts, **{name: value for name, value in change.items() if name in vars(facts)})
 
 
-def test_all_of_fastreids_troubles_are_known() -> None:
-    assert {trouble.key for trouble in TROUBLES["fastreid"]} == {f"F{number}" for number in range(1, 15)}
-    everything = [trouble.key for table in TROUBLES.values() for trouble in table]
-    assert len(set(everything)) == len(everything)
+def keys(monkeypatch: pytest.MonkeyPatch, **change: Any) -> list[str]:
+    """The troubles where these facts differ from those of the stacks above."""
+    opencvs = change.pop("opencvs", ("opencv-python",))
+    monkeypatch.setattr(common, "installed_version", lambda name: "9" if name in opencvs else None)
+    assert change.keys() <= vars(TORCHREID).keys() | vars(FASTREID).keys()
+    found = [
+        *torchreid.list_troubles(changed(TORCHREID, change)),
+        *fastreid.list_troubles(changed(FASTREID, change)),
+        *common.opencv_troubles(),
+    ]
+    return [trouble.key for trouble in found]
 
 
-def test_troubles_of_every_stack() -> None:
-    assert keys(WELL) == EVERYWHERE
+def test_all_of_fastreids_troubles_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    worst: dict[str, Any] = dict.fromkeys(vars(TORCHREID) | vars(FASTREID), False)
+    worst |= {"python": (3, 14), "torch": (3, 0), "build_obstacles": ("no make",), "opencvs": common.OPENCV}
+    worst |= dict.fromkeys(("zero_grad_drops", "wants_mapping", "wants_six"), True)
+    everything = keys(monkeypatch, **worst)
+    assert {key for key in everything if key.startswith("F")} == {f"F{number}" for number in range(1, 15)}
+    assert len(set(everything)) == len(everything) == 21
+
+
+def test_troubles_of_every_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(keys(monkeypatch)) == EVERYWHERE
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"torchreid_has_utils": False}, {"T2"}),
+        ({"has_utils": False}, {"T2"}),
         ({"torch": (2, 5)}, {"F3"}),
         ({"torch": (2, 6)}, {"F3", "T3"}),
-        ({"torch": (2, 10), "fastreid_wants_six": False}, {"T3"}),
-        ({"torch": (3, 0), "fastreid_wants_six": False}, {"T3"}),
+        ({"torch": (2, 10), "wants_six": False}, {"T3"}),
+        ({"torch": (3, 0), "wants_six": False}, {"T3"}),
         ({"has_numpy_bool": False}, {"T4"}),
         ({"zero_grad_drops": True}, {"F1"}),
         ({"python": (3, 10)}, {"F2"}),
-        ({"python": (3, 13), "fastreid_wants_mapping": False}, set()),
+        ({"python": (3, 13), "wants_mapping": False}, set()),
         ({"build_obstacles": ("no make",)}, {"F4"}),
         ({"cuda": False}, {"F5", "F7", "F8", "F13"}),
         ({"faiss_has_gpu": False}, {"F7"}),
@@ -69,15 +85,15 @@ def test_troubles_of_every_stack() -> None:
         ({"opencvs": ("opencv-python", "opencv-contrib-python")}, {"O1"}),
     ],
 )
-def test_troubles_of_a_stack(change: dict[str, Any], expected: set[str]) -> None:
-    assert keys(WELL._replace(**change)) - EVERYWHERE == expected
+def test_troubles_of_a_stack(change: dict[str, Any], expected: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert set(keys(monkeypatch, **change)) - EVERYWHERE == expected
 
 
 # the facts
 
 
 def test_facts_of_this_stack() -> None:
-    stack = this_stack(None, None)
+    stack = fastreid.find_facts(None)
     assert stack.python == sys.version_info[:2]
     assert ".".join(map(str, stack.torch)) == ".".join(torch.__version__.split(".")[:2])
     assert stack.cuda == torch.cuda.is_available()
@@ -86,7 +102,7 @@ def test_facts_of_this_stack() -> None:
     parameter.sum().backward()
     optimizer.zero_grad()
     assert stack.zero_grad_drops == (parameter.grad is None)
-    assert stack.has_numpy_bool == ("bool" in dir(np))
+    assert torchreid.find_facts(None).has_numpy_bool == ("bool" in dir(np))
     assert stack.has_lamb == ("Lamb" in dir(torch.optim))
 
 
@@ -95,9 +111,9 @@ def test_affine_fits_where_torchvision_takes_what_fastreid_passes() -> None:
     try:
         transforms.RandomAffine(degrees=10, resample=False, fillcolor=0)
     except TypeError:
-        assert not this_stack(None, None).affine_fits
+        assert not fastreid.find_facts(None).affine_fits
     else:
-        assert this_stack(None, None).affine_fits
+        assert fastreid.find_facts(None).affine_fits
 
 
 @pytest.mark.parametrize(
@@ -105,7 +121,7 @@ def test_affine_fits_where_torchvision_takes_what_fastreid_passes() -> None:
 )
 def test_facts_of_torch(version: str, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", version)
-    assert this_stack(None, None).torch == expected
+    assert this_stack().torch == expected
 
 
 def test_facts_of_other_modules(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,17 +129,13 @@ def test_facts_of_other_modules(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim, "Lamb", torch.optim.SGD, raising=False)
     monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(StandardGpuResources=1))  # type: ignore[arg-type]
     monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", lambda self, set_to_none=False: None)
-    stack = this_stack(None, None)
-    assert (stack.has_numpy_bool, stack.has_lamb, stack.faiss_has_gpu, stack.zero_grad_drops) == (
-        True,
-        True,
-        True,
-        False,
-    )
+    facts = fastreid.find_facts(None)
+    assert torchreid.find_facts(None).has_numpy_bool
+    assert (facts.has_lamb, facts.faiss_has_gpu, facts.zero_grad_drops) == (True, True, False)
     monkeypatch.delattr(np, "bool")
     monkeypatch.setitem(sys.modules, "faiss", None)  # type: ignore[arg-type]
-    stack = this_stack(None, None)
-    assert (stack.has_numpy_bool, stack.faiss_has_gpu) == (False, False)
+    assert not torchreid.find_facts(None).has_numpy_bool
+    assert not fastreid.find_facts(None).faiss_has_gpu
 
 
 @pytest.mark.parametrize(
@@ -148,14 +160,14 @@ def test_facts_of_fastreids_code(
         if text is not None:
             (tmp_path / folder).mkdir()
             (tmp_path / folder / file).write_text(text, encoding="utf-8")
-    stack = this_stack(None, tmp_path)
-    assert (stack.fastreid_wants_mapping, stack.fastreid_wants_six) == (mapping, six)
+    facts = fastreid.find_facts(tmp_path)
+    assert (facts.wants_mapping, facts.wants_six) == (mapping, six)
 
 
 def test_facts_of_torchreids_layout(tmp_path: Path) -> None:
-    assert not this_stack(tmp_path, None).torchreid_has_utils
+    assert not torchreid.find_facts(tmp_path).has_utils
     (tmp_path / "utils").mkdir()
-    assert this_stack(tmp_path, None).torchreid_has_utils
+    assert torchreid.find_facts(tmp_path).has_utils
 
 
 @pytest.fixture
@@ -172,7 +184,7 @@ def buildable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
 
 
 def obstacles(tmp_path: Path) -> tuple[str, ...]:
-    return this_stack(None, tmp_path).build_obstacles
+    return fastreid.find_facts(tmp_path).build_obstacles
 
 
 def test_what_keeps_the_cython_part_from_being_built(buildable: dict[str, Any], tmp_path: Path) -> None:

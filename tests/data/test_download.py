@@ -22,11 +22,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from drsl_plugin import doctor
 from drsl_plugin.cli import app
 from drsl_plugin.data import catalogue, fetch, whole
 from drsl_plugin.data.catalogue import PUBLISHED
 from drsl_plugin.data.published_set import Images, Source
+from drsl_plugin.doctor.sections import look_for_data
+from drsl_plugin.toolbox import toolboxes
 
 MARKET = "Market-1501-v15.09.15"
 COUNTS = {("bounding_box_train",): 4, ("query",): 2, ("bounding_box_test",): 6}
@@ -187,8 +188,8 @@ def test_a_download_is_read_by_both_toolboxes_and_found_by_doctor(offered: Serve
     assert (len(theirs.train), len(theirs.query), len(theirs.gallery)) == (4, 2, 5)
     other = fastreid.data.datasets.market1501.Market1501(root=str(root))
     assert (len(other.train), len(other.query), len(other.gallery)) == (4, 2, 5)
-    for below in (True, False):
-        assert doctor.look_for_data(str(root), below=below)[0].state == "there"
+    for toolbox in toolboxes():
+        assert look_for_data(toolbox, str(root))[0].state == "there"
 
 
 def test_what_to_type_next_is_two_commands(offered: Server, tmp_path: Path) -> None:
@@ -454,8 +455,8 @@ def test_msmt17_is_read_by_both_toolboxes(version: str, prefix: str, tmp_path: P
         data = module.MSMT17(root=str(root))
         assert (len(data.train), len(data.query), len(data.gallery)) == (2, 1, 2)
         assert all(Path(row[0]).is_file() for row in [*data.train, *data.query, *data.gallery])
-    for below in (True, False):
-        assert doctor.look_for_data(str(root), below=below)[1].state == "there"
+    for toolbox in toolboxes():
+        assert look_for_data(toolbox, str(root))[1].state == "there"
 
 
 @pytest.mark.parametrize("lost", ["test/0001/0001_000_15_b.jpg", "list_val.txt", "train/0001/0001_001_03_a.jpg"])
@@ -552,8 +553,8 @@ def test_cuhk03_is_read_by_both_toolboxes(cuhk: Path, tmp_path: Path) -> None:
     assert "detected" in result.stdout
     assert "labelled" in result.stdout
     check_cuhk(root)
-    for below in (True, False):
-        assert doctor.look_for_data(str(root), below=below)[2].state == "there"
+    for toolbox in toolboxes():
+        assert look_for_data(toolbox, str(root))[2].state == "there"
 
 
 def test_the_protocol_beside_the_archive_needs_no_network(cuhk: Path, server: Server, tmp_path: Path) -> None:
