@@ -1,4 +1,4 @@
-"""Progress bars, and the rendering of the demo set behind one."""
+"""Progress bars, and the rendering of the demo set with one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def progress_bars() -> Progress:
 
 
 def render_with_progress(root: Path, settings: dict[str, int]) -> Path:
-    """Render the demo set behind a progress bar, and say how either toolbox finds it.
+    """Render the demo set with a progress bar, and say how either toolbox finds it.
 
     Args:
         root: the folder to render into; a finished set with the same settings is kept.

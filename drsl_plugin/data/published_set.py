@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 Images = Mapping[tuple[str, ...], int]
@@ -39,7 +39,7 @@ class PublishedSet:
         layouts: the folders it comes as, below ``folder``, and what each of them has to hold.
         linked: whether each of those folders can stand in the root itself as well, where FastReID looks for it.
         bare: whether what such a folder holds can stand without it.
-        check: returns what is amiss with an unpacked folder, told ``images``, or an empty string.
+        check: returns what is amiss with an unpacked folder of this set, or an empty string.
         getting: in a few words how to get it and where to put it, as the end of an error line.
         images: how many there are, where they are counted.
         source: where it is offered; None where it has to be asked for.
@@ -53,10 +53,10 @@ class PublishedSet:
     folder: str
     layouts: dict[str, tuple[str, ...]]
     linked: bool
-    check: Callable[[Path, Images], str]
+    check: Callable[[Path, PublishedSet], str]
     getting: str
     bare: bool = False
-    images: Images | None = None
+    images: Images = field(default_factory=dict)
     source: Source | None = None
     asking: str = ""
     beside: tuple[Source, ...] = ()
@@ -95,4 +95,4 @@ class PublishedSet:
         Args:
             folder: one of ``layouts``.
         """
-        return self.check(folder, self.images or {})
+        return self.check(folder, self)

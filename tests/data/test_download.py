@@ -25,7 +25,7 @@ from typer.testing import CliRunner, Result
 from drsl_plugin.cli import app
 from drsl_plugin.data import catalogue, fetch, whole
 from drsl_plugin.data.catalogue import PUBLISHED
-from drsl_plugin.data.published_set import Images, Source
+from drsl_plugin.data.published_set import PublishedSet, Source
 from drsl_plugin.doctor.sections import look_for_data
 from drsl_plugin.toolbox import toolboxes
 
@@ -315,7 +315,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
 
 
 def test_an_interruption_leaves_nothing(market: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(folder: Path, images: Images) -> str:
+    def stop(folder: Path, data_set: PublishedSet) -> str:
         assert len(list(folder.rglob("*.jpg"))) == 12  # unpacked, and not in its place
         raise KeyboardInterrupt
 
@@ -432,9 +432,7 @@ def msmt_files(version: str) -> dict[str, bytes]:
 
 @pytest.fixture
 def msmt(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = PUBLISHED["msmt17"].images
-    assert images is not None
-    counts = dict(zip(images, (3, 1, 2), strict=True))
+    counts = dict(zip(PUBLISHED["msmt17"].images, (3, 1, 2), strict=True))
     monkeypatch.setitem(PUBLISHED, "msmt17", replace(PUBLISHED["msmt17"], images=counts))
 
 

@@ -7,17 +7,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from drsl_plugin.data.catalogue import PUBLISHED
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
-from drsl_plugin.data.rendered.layout import entries
+from drsl_plugin.data.rendered.layout import LAYOUT, STANDS_FOR, entries
 from drsl_plugin.data.rendered.settings import DemoSettings
 from drsl_plugin.errors import DRSLError
 
 IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
 """A set small enough for OSNet x0.25 to learn from scratch on two CPU cores in a few minutes (20 epochs, 240 steps)."""
 
-_MODEL = PUBLISHED["market1501"]
-_FOLDER, _MARKET = _MODEL.folder, next(iter(_MODEL.layouts))
 _RECORD = "demo.json"
 
 Progress = Callable[[int, int], None]
@@ -57,12 +54,12 @@ def render_demo(
     Raises:
         DRSLError: where a setting is out of its range, ``root`` cannot be written to, or it holds
             something else under the names above.
-        ImportError: where OpenCV is not installed.
+        MissingPackageError: where OpenCV is not installed.
     """
     settings = DemoSettings(identities, cameras, images, seed)
     root = Path(root)
-    folder, link = root / _FOLDER, root / _MARKET
-    target = Path(_FOLDER) / _MARKET
+    folder, link = root / STANDS_FOR.folder, root / LAYOUT
+    target = Path(STANDS_FOR.folder) / LAYOUT
     if os.path.lexists(link) and not links_to(link, target):
         raise DRSLError(f"{link} exists and is not a link to {target}; give another folder or move it away")
     if os.path.lexists(folder):
@@ -82,9 +79,9 @@ def _render(folder: Path, settings: DemoSettings, progress: Progress | None) -> 
 
     planned = list(entries(settings))
     for name in {entry.folder for entry in planned}:
-        (folder / _MARKET / name).mkdir(parents=True)
+        (folder / LAYOUT / name).mkdir(parents=True)
     for done, entry in enumerate(planned, start=1):
-        path = folder / _MARKET / entry.folder / entry.name
+        path = folder / LAYOUT / entry.folder / entry.name
         path.write_bytes(render_entry(settings.seed, entry))
         if progress is not None:
             progress(done, len(planned))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
+from drsl_plugin.data.catalogue import PUBLISHED
 from drsl_plugin.data.rendered.settings import DemoSettings
 
-Folder = Literal["bounding_box_train", "query", "bounding_box_test"]
+STANDS_FOR = PUBLISHED["market1501"]
+((LAYOUT, (TRAIN, QUERY, GALLERY)),) = STANDS_FOR.layouts.items()
 
 JUNK, DISTRACTOR = -1, 0
 """Person numbers Market-1501 keeps for badly cut boxes, ignored, and for people and things never searched for."""
@@ -19,13 +20,13 @@ class Entry:
     """One image of the set.
 
     Attributes:
-        folder: where it lies.
+        folder: where it lies: ``TRAIN``, ``QUERY`` or ``GALLERY``.
         pid: the person, ``JUNK`` or ``DISTRACTOR``.
         camera: 1..6.
         index: counts the person's images in this camera, from 0.
     """
 
-    folder: Folder
+    folder: str
     pid: int
     camera: int
     index: int
@@ -36,7 +37,7 @@ class Entry:
         # As in Market-1501, -1 is not padded, and box 00 is the one drawn by hand: the query's.
         person = str(JUNK) if self.pid == JUNK else f"{self.pid:04d}"
         frame = 451 + 500 * max(self.pid, 0) + 25 * self.index
-        box = 0 if self.folder == "query" else 1
+        box = 0 if self.folder == QUERY else 1
         return f"{person}_c{self.camera}s1_{frame:06d}_{box:02d}.jpg"
 
 
@@ -56,10 +57,10 @@ def entries(settings: DemoSettings) -> Iterator[Entry]:
     for camera in range(1, settings.cameras + 1):
         for number in range(1, settings.identities + 1):
             for index in range(settings.images):
-                yield Entry("bounding_box_train", 2 * number, camera, index)
-            yield Entry("query", 2 * number - 1, camera, 0)
+                yield Entry(TRAIN, 2 * number, camera, index)
+            yield Entry(QUERY, 2 * number - 1, camera, 0)
             for index in range(1, settings.images + 1):
-                yield Entry("bounding_box_test", 2 * number - 1, camera, index)
+                yield Entry(GALLERY, 2 * number - 1, camera, index)
         for index in range(1 + settings.identities // 4):
-            yield Entry("bounding_box_test", DISTRACTOR, camera, index)
-            yield Entry("bounding_box_test", JUNK, camera, index)
+            yield Entry(GALLERY, DISTRACTOR, camera, index)
+            yield Entry(GALLERY, JUNK, camera, index)
