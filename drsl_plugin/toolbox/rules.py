@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.losses.two_stage import sub_batch_problem
 
 
 class Keyed(NamedTuple):
@@ -87,6 +88,23 @@ def small_memory(memory: Keyed, batch: int, made_of: str) -> Iterator[SettingErr
     """
     if 0 < memory.value < batch:
         yield SettingError(*memory, f"smaller than {made_of}; {batch} or more, or 0 for no memory")
+
+
+def bad_sub_batch(
+    setting: Keyed, batch: int, of: str, processes: int = 1, samples: str = "samples"
+) -> Iterator[SettingError]:
+    """Yield an error where the size of a sub-batch does not divide the batch.
+
+    Args:
+        setting: the size; 0 switches it off.
+        batch: the number of samples in a batch, that of all processes.
+        of: the batch in words, such as ``"train.batch_size 64"``.
+        processes: how many share the batch.
+        samples: what they are called.
+    """
+    needs = sub_batch_problem(setting.value, batch, of, processes, samples)
+    if needs:
+        yield SettingError(*setting, needs)
 
 
 def multiples(number: int, unit: int) -> str:

@@ -11,17 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
+from drsl_plugin.toolbox.types import Scheduler
+from drsl_plugin.torchreid.types import Engine
 
 NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"
 MEMORY = "drsl_memory"
 
 
-def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **extra: Any) -> list[Path]:
+def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool, **extra: Any) -> list[Path]:
     """Save each model of an engine as ``SAVE_DIR/NAME/model.pth.tar-EPOCH``, and as ``model-best.pth.tar`` if it is.
 
     Unlike Torchreid's own this keeps plain numbers (a numpy scalar cannot be resumed on torch ≥ 2.6), the random
@@ -62,7 +65,9 @@ def save_engine(engine: Any, epoch: int, save_dir: str | Path, is_best: bool, **
     return written
 
 
-def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict[str, Any]:
+def resume(
+    path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Scheduler | None
+) -> dict[str, Any]:
     """Load a checkpoint of this package or of Torchreid, of any age, into a model, its optimizer and its scheduler.
 
     Args:
@@ -102,7 +107,7 @@ def resume(path: str | Path, model: Any, optimizer: Any, scheduler: Any) -> dict
     return checkpoint
 
 
-def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Any) -> None:
+def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engine) -> None:
     """Give an engine the memories of earlier embeddings that a checkpoint holds.
 
     One without starts them empty, and says so; an engine without a memory leaves the checkpoint's aside.
@@ -128,7 +133,7 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Any) 
             raise DRSLError(f"model.resume {path}: loss.drsl.{error}") from error
 
 
-def load_state(model: Any, state: Mapping[str, Any], where: str) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
     """Load a model's state strictly, with or without the prefix of ``DataParallel``.
 
     Raises:

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.progress import TaskID
 from rich.table import Table
 
 from drsl_plugin.data.progress import progress_bars, render_with_progress
-from drsl_plugin.torchreid.config import get_default_config, merge_settings
-from drsl_plugin.torchreid.recording import Evaluation
+from drsl_plugin.errors import raise_all
+from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid.config import get_default_config
+from drsl_plugin.torchreid.merging import merge_settings
+from drsl_plugin.torchreid.record import Evaluation
 from drsl_plugin.torchreid.training import train
 
 TARGET = "market1501"
@@ -49,7 +53,7 @@ def run_demo(
             cfg = _config(root, directory / "runs" / loss, loss, epochs, settings, changes or {})
             task = progress.add_task(f"train {loss}", total=epochs)
 
-            def on_step(epoch: int, step: int, steps: int, task: Any = task) -> None:
+            def on_step(epoch: int, step: int, steps: int, task: TaskID = task) -> None:
                 progress.update(task, completed=epoch - 1 + step / steps)
 
             evaluations[loss] = train(cfg, argv=["demo"], quiet=True, on_step=on_step)[TARGET]
@@ -64,7 +68,7 @@ def run_demo(
 
 def _config(
     root: Path, save_dir: Path, loss: str, epochs: int, settings: Mapping[str, int], changes: Mapping[str, Any]
-) -> Any:
+) -> ConfigNode:
     cfg = get_default_config()
     cfg.use_gpu = torch.cuda.is_available()
     ours = {
@@ -86,11 +90,11 @@ def _config(
         "train.seed": settings["seed"],
         "test.dist_metric": "cosine",
     }
-    merge_settings(cfg, {**ours, **changes})
+    raise_all(merge_settings(cfg, {**ours, **changes}))
     return cfg
 
 
-def _draw_ranks(cfg: Any) -> None:
+def _draw_ranks(cfg: ConfigNode) -> None:
     """Let Torchreid draw its pictures of ranked results with the trained model."""
     cfg = cfg.clone()
     cfg.model.load_weights = str(Path(cfg.data.save_dir, "model", "model-best.pth.tar"))

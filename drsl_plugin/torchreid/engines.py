@@ -17,11 +17,12 @@ from drsl_plugin.losses import (
     TwoStage,
     distributed_drsl_loss,
 )
-from drsl_plugin.losses.checks import Distance, Relaxation, Sort, is_number
-from drsl_plugin.losses.schedules import Schedule, check_schedule
+from drsl_plugin.losses.settings import TrainingSettings
 from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.checkpoints import save_engine
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.types import DataManager, Engine, Features
 
 
 class ImageDRSLEngine(torchreid.engine.Engine):
@@ -32,20 +33,14 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         model: built with ``loss='drsl'`` after :func:`~drsl_plugin.torchreid.register`, or with ``loss='triplet'``:
             returns logits and features in training, either of them a tensor or a tuple of tensors.
         optimizer: of ``torchreid.optim.build_optimizer``, or any other.
+        criterion: the loss; None is ``DRSLoss()``. Each further feature of a model has a copy of it, with a memory of
+            its own where it has one.
         weight: weight of DRSL, 0 or above.
         weight_x: weight of the cross-entropy, 0 or above.
-        distance: see :class:`~drsl_plugin.DRSLoss`, like the next four.
-        temperature: above 0.
-        relaxation: ``"sigmoid"`` or ``"linear"``.
-        sort: ``"angle"``, ``"order"`` or ``"none"``.
-        sort_weight: 0 or above.
         scheduler: steps once an epoch; None keeps the learning rate.
         use_gpu: use CUDA where there is one.
         label_smooth: smooth the labels of the cross-entropy.
-        memory_size: see :class:`~drsl_plugin.DRSLoss`, like the next one; each feature of a model has a memory.
-        memory_warmup: 0 or above.
-        temperature_schedule: ``"constant"``, ``"linear"`` or ``"cosine"``, over the steps that ``run`` announces.
-        temperature_end: the temperature at the last step, above 0 where the schedule is not constant.
+        schedule: of the temperature, over the steps that ``run`` announces; None keeps the criterion's.
         sub_batch: samples (in video tracklets) whose graph is in memory at once, a divisor of the batch; 0 for all. See
             :class:`~drsl_plugin.losses.TwoStage`.
 
@@ -70,42 +65,30 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
     def __init__(
         self,
-        datamanager: Any,
+        datamanager: DataManager,
         model: nn.Module,
         optimizer: torch.optim.Optimizer,
+        criterion: DRSLoss | None = None,
         weight: float = 1.0,
         weight_x: float = 1.0,
-        distance: Distance = "cosine",
-        temperature: float = 0.05,
-        relaxation: Relaxation = "sigmoid",
-        sort: Sort = "angle",
-        sort_weight: float = 1.0,
-        scheduler: Any = None,
+        scheduler: Scheduler | None = None,
         use_gpu: bool = True,
         label_smooth: bool = True,
-        memory_size: int = 0,
-        memory_warmup: int = 0,
-        temperature_schedule: Schedule = "constant",
-        temperature_end: float = 0.0,
+        schedule: TemperatureSchedule | None = None,
         sub_batch: int = 0,
     ) -> None:
-        """Check the weights and build the two criteria."""
+        """Check the weights and build the criterion of the cross-entropy."""
         super().__init__(datamanager, use_gpu)
-        check_weights(weight, weight_x)
-        check_schedule(temperature_schedule, temperature_end)
-        if not isinstance(sub_batch, int) or sub_batch < 0:
-            raise ValueError(f"sub_batch must be an integer, 0 (off) or above, got {sub_batch!r}")
+        TrainingSettings(weight=weight, weight_x=weight_x, sub_batch=sub_batch)
         self.model = model
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.register_model("model", model, optimizer, scheduler)
         self.weight = weight
         self.weight_x = weight_x
-        self.criterion = DRSLoss(
-            distance, temperature, relaxation, sort, sort_weight, memory_size=memory_size, memory_warmup=memory_warmup
-        )
+        self.criterion = DRSLoss() if criterion is None else criterion
         self.criteria = FeatureLosses(self.criterion)
-        self.schedule = TemperatureSchedule(temperature, temperature_schedule, temperature_end)
+        self.schedule = TemperatureSchedule(self.criterion.temperature) if schedule is None else schedule
         self.sub_batch = sub_batch
         self.criterion_x = torchreid.losses.CrossEntropyLoss(
             num_classes=self.datamanager.num_train_pids, use_gpu=self.use_gpu, label_smooth=label_smooth
@@ -129,7 +112,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         if self.use_gpu:
             images, pids = images.cuda(), pids.cuda()
         two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
-        logits, features = _pair(two_stage.outputs if two_stage else self.model(images))
+        logits, features = _split_outputs(two_stage.outputs if two_stage else self.model(images))
 
         terms: list[Tensor] = []
         values: dict[str, Tensor] = {}
@@ -176,7 +159,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
             step = self.epoch * self.num_batches + self.batch_idx
             self.criteria.set_temperature(self.schedule.at(step, self.max_epoch * self.num_batches))
 
-    def _drsl(self, features: Any, pids: Tensor) -> tuple[Tensor, DRSLParts]:
+    def _drsl(self, features: Features, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
         self._follow_schedule()
         several = features if isinstance(features, (tuple, list)) else [features]
@@ -209,7 +192,7 @@ class VideoDRSLEngine(ImageDRSLEngine):
     extract_features = torchreid.engine.VideoTripletEngine.extract_features
 
 
-def _pair(outputs: Any) -> tuple[Any, Any]:
+def _split_outputs(outputs: object) -> tuple[Features, Features]:
     if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
         raise DRSLError(
             "the model returns no pair of logits and features: build it with loss='drsl' after "
@@ -218,20 +201,7 @@ def _pair(outputs: Any) -> tuple[Any, Any]:
     return outputs[0], outputs[1]
 
 
-def check_weights(weight: float, weight_x: float) -> None:
-    """Check the weights of DRSL and cross-entropy.
-
-    Raises:
-        ValueError: a weight is negative or not finite, or both are 0.
-    """
-    for name, value in (("weight", weight), ("weight_x", weight_x)):
-        if not is_number(value) or not 0 <= value < math.inf:
-            raise ValueError(f"{name} must be a finite number, 0 or above, got {value!r}")
-    if weight == 0 and weight_x == 0:
-        raise ValueError("weight and weight_x are both 0: nothing would be trained")
-
-
-def check_finite(engine: Any, summary: dict[str, float]) -> None:
+def check_finite(engine: Engine, summary: dict[str, float]) -> None:
     """Stop where a loss is not finite.
 
     Raises:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from drsl_plugin.toolbox.types import ConfigNode
 
-def data_kwargs(cfg: Any) -> dict[str, Any]:
+
+def data_kwargs(cfg: ConfigNode) -> dict[str, Any]:
     """Return the arguments of ``ImageDataManager`` or ``VideoDataManager``."""
     data, sampler = cfg.data, cfg.sampler
     kwargs = {name: data[name] for name in ("root", "sources", "targets", "height", "width", "transforms")}
@@ -29,7 +31,7 @@ def data_kwargs(cfg: Any) -> dict[str, Any]:
     }
 
 
-def optimizer_kwargs(cfg: Any) -> dict[str, Any]:
+def optimizer_kwargs(cfg: ConfigNode) -> dict[str, Any]:
     """Return the arguments of ``build_optimizer``."""
     names = ("optim", "lr", "weight_decay", "staged_lr", "new_layers", "base_lr_mult")
     return {
@@ -43,12 +45,12 @@ def optimizer_kwargs(cfg: Any) -> dict[str, Any]:
     }
 
 
-def scheduler_kwargs(cfg: Any) -> dict[str, Any]:
+def scheduler_kwargs(cfg: ConfigNode) -> dict[str, Any]:
     """Return the arguments of ``build_lr_scheduler``."""
     return {name: cfg.train[name] for name in ("lr_scheduler", "stepsize", "gamma", "max_epoch")}
 
 
-def run_kwargs(cfg: Any) -> dict[str, Any]:
+def run_kwargs(cfg: ConfigNode) -> dict[str, Any]:
     """Return the arguments of ``Engine.run``."""
     train = ("max_epoch", "start_epoch", "fixbase_epoch", "open_layers", "print_freq")
     test = ("start_eval", "eval_freq", "dist_metric", "normalize_feature", "visrank", "visrank_topk", "ranks", "rerank")

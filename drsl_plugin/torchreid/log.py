@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import TextIO
 
 
 class Console:
@@ -19,7 +19,7 @@ class Console:
         stream: the real one.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         """Keep the stream."""
         self._stream = stream
 

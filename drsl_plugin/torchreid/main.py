@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from drsl_plugin.errors import DRSLError, OneLineParser
+from drsl_plugin.errors import OneLineParser, SettingError
 from drsl_plugin.presets import preset_name, resolve_config
-from drsl_plugin.torchreid.config import get_default_config, merge_file, merge_options
-from drsl_plugin.torchreid.processes import joined
-from drsl_plugin.torchreid.recording import Evaluation
+from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid import processes
+from drsl_plugin.torchreid.config import DRSL, get_default_config
+from drsl_plugin.torchreid.merging import merge_file, merge_options
+from drsl_plugin.torchreid.record import Evaluation
 from drsl_plugin.torchreid.training import train
 
 
@@ -20,7 +21,7 @@ def main(argv: Sequence[str]) -> dict[str, Evaluation]:
     """Run one training or evaluation from command-line arguments, as one of several processes under ``torchrun``.
 
     Args:
-        argv: the arguments behind ``drsl torchreid``.
+        argv: the arguments after ``drsl torchreid``.
 
     Returns:
         The last evaluation of each target; of several processes, the main one has them.
@@ -28,10 +29,9 @@ def main(argv: Sequence[str]) -> dict[str, Evaluation]:
     Raises:
         DRSLError: bad input, or a loss that is not finite.
     """
-    with joined():
-        args = parser().parse_args(argv)
-        cfg, preset = configure(args)
-        return train(cfg, preset=preset, argv=argv)
+    with processes.join():
+        cfg, preset, wrong = configure(parser().parse_args(argv))
+        return train(cfg, preset=preset, argv=argv, wrong=wrong)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
         description="Train or evaluate with Torchreid; loss.name is softmax, triplet or drsl.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  drsl torchreid --config-file torchreid/osnet_x1_0_drsl_256x128_market1501 "
-        "--root reid-data train.max_epoch 60\n\n`drsl presets` lists the presets.",
+        f"--root reid-data train.max_epoch 60\n\n`drsl presets` lists the presets.\n\n{DRSL.help()}",
     )
     parser.add_argument("--config-file", default="", help="a YAML file, or the name of a preset")
     parser.add_argument("-s", "--sources", nargs="+", help="data sets to train on")
@@ -52,26 +52,23 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def configure(args: argparse.Namespace) -> tuple[Any, str | None]:
+def configure(args: argparse.Namespace) -> tuple[ConfigNode, str | None, list[SettingError]]:
     """Merge defaults, file and options, in this order.
 
     Returns:
-        The configuration, and the name of the preset that it came from, or None.
+        The configuration, the name of the preset that it came from, or None, and what is wrong with file and options.
 
     Raises:
-        DRSLError: an unknown preset or key, or a value of another type.
+        DRSLError: no such file or preset, or one that cannot be read.
     """
     cfg = get_default_config()
     cfg.use_gpu = torch.cuda.is_available()
-    preset = None
+    preset, wrong = None, []
     if args.config_file:
         path = resolve_config(args.config_file, "torchreid")
         preset = preset_name(path)
-        merge_file(cfg, path)
+        wrong = merge_file(cfg, path)
     for key in ("root", "sources", "targets", "transforms"):
         if getattr(args, key):
             cfg.data[key] = getattr(args, key)
-    merge_options(cfg, args.opts)
-    if cfg.use_gpu and not torch.cuda.is_available():
-        raise DRSLError("use_gpu True: torch finds no CUDA device here; leave use_gpu out, or set it False")
-    return cfg, preset
+    return cfg, preset, wrong + merge_options(cfg, args.opts)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import datetime
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
 from drsl_plugin.torchreid import world as waiting
-from drsl_plugin.torchreid.world import TIMEOUT, World, met, wait_at_most
+from drsl_plugin.torchreid.world import INTERRUPTED, TIMEOUT, World, meet, wait_at_most
 
 dist: Any = torch.distributed  # typed as not exporting what it is for
 
 _world: World | None = None
+_probe: Any = None
+"""A process group in which nothing is exchanged, so that a process that is gone shows there."""
 
 
 def count() -> int:
@@ -37,7 +40,7 @@ def local_rank() -> int:
 
 
 @contextlib.contextmanager
-def joined() -> Iterator[None]:
+def join() -> Iterator[None]:
     """Be one of several processes where ``WORLD_SIZE``, which ``torchrun`` sets, is above 1; else change nothing.
 
     Only the main process prints. The first process to fail says why; the others end without a word.
@@ -49,21 +52,22 @@ def joined() -> Iterator[None]:
     if _world is not None or int(os.environ.get("WORLD_SIZE") or 1) < 2:
         yield
         return
-    _world = met()
+    _world = meet()
     failed = True
     try:
-        with _silent(rank() > 0), ending_together():
+        with _silence(_world.rank > 0), end_together():
             yield
         failed = False
     finally:
         try:
-            _leave(_world, failed)
+            _leave_group(failed)
+            _world.leave(waiting.PATIENCE if failed else waiting.PARTING)
         finally:
             _world = None
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
+def end_together() -> Iterator[None]:
     """End this process where another has ended, and let the first one to fail be the only one that says why.
 
     An interruption is told by the main process, which knows from where to go on.
@@ -79,12 +83,21 @@ def ending_together() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         with contextlib.suppress(RuntimeError):  # the store has gone with the process that kept it
-            _world.first_to_end("interrupted")
-        if _world.rank == 0:
-            raise
-        raise SystemExit(130) from None
+            _world.end(INTERRUPTED)
+        _stop_interrupted(_world)
     except Exception as error:
-        _end(_world, error)
+        try:
+            first, how = _world.end("failed")
+        except RuntimeError:
+            raise SystemExit(2) from None
+        if first == _world.rank:
+            _say_why(_world, error)
+        if how == INTERRUPTED:
+            _stop_interrupted(_world)
+        if _world.is_outlived:  # torchrun ends all processes at the end of one: not before the other has said why
+            with contextlib.suppress(RuntimeError):
+                wait_at_most(waiting.PATIENCE, lambda: _world.is_told("said"))
+        raise SystemExit(2) from None
 
 
 def start(use_gpu: bool) -> None:
@@ -94,52 +107,44 @@ def start(use_gpu: bool) -> None:
         use_gpu: whether each process is to have a CUDA device, its local rank's.
 
     Raises:
-        DRSLError: more processes on this machine than CUDA devices.
+        SettingError: more processes on this machine than CUDA devices.
     """
+    global _probe
     if _world is None:
         return
     if use_gpu:
         devices = torch.cuda.device_count()
         if _world.local_rank >= devices:
-            raise DRSLError(
-                f"LOCAL_RANK {_world.local_rank}: torch finds {devices} CUDA device{'s' * (devices != 1)} on this "
-                f"machine; use --nproc-per-node {devices}, or use_gpu False"
-            )
+            needs = f"torch finds {devices} CUDA device{'s' * (devices != 1)} on this machine; use --nproc-per-node "
+            raise SettingError("LOCAL_RANK", _world.local_rank, f"{needs}{devices}, or use_gpu False")
         torch.cuda.set_device(_world.local_rank)
     elif "OMP_NUM_THREADS" not in os.environ:
         here = int(os.environ.get("LOCAL_WORLD_SIZE", _world.size))
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // here))
-    world, key = _world, _world.next_key()
-    world.tell(key)
-    world.wait(lambda: world.store.add(key, 0) == world.size, TIMEOUT)
-    group = dist.PrefixStore("group", world.store)
-    backend = "nccl" if use_gpu else "gloo"
-    dist.init_process_group(backend, store=group, rank=world.rank, world_size=world.size, timeout=TIMEOUT)
+    _world.wait_for_all()
+    place = {"store": dist.PrefixStore("group", _world.store), "rank": _world.rank, "world_size": _world.size}
+    dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT, **place)
+    _probe = None if use_gpu else dist.new_group(timeout=datetime.timedelta(seconds=waiting.PATIENCE))
 
 
 @contextlib.contextmanager
-def main_first() -> Iterator[None]:
+def let_main_go_first() -> Iterator[None]:
     """Let the main process do something first, such as a download, and the others after it."""
     if rank() > 0:
-        after_main()
+        wait_for_main()
     yield
     if rank() == 0:
-        after_main()
+        wait_for_main()
 
 
-def after_main() -> None:
+def wait_for_main() -> None:
     """Wait until the main process has come here, however long it takes; it goes on at once."""
-    if _world is None:
-        return
-    world, key = _world, _world.next_key()
-    if world.rank == 0:
-        world.tell(key)
-    else:
-        world.wait(lambda: world.is_told(key))
+    if _world is not None:
+        _world.wait_for_main()
 
 
 @contextlib.contextmanager
-def _silent(silent: bool) -> Iterator[None]:
+def _silence(silent: bool) -> Iterator[None]:
     if not silent:
         yield
         return
@@ -148,52 +153,54 @@ def _silent(silent: bool) -> Iterator[None]:
         yield
 
 
-def _end(world: World, error: Exception) -> None:
-    """Raise the error where this process is the first to end, else leave the word to the one that is."""
-    try:
-        first, how = world.first_to_end("failed")
-        if first == world.rank:
-            if world.outlived:
-                atexit.register(_said, world)
-            if _of_a_lost_process(error):
-                reason = str(error).strip().splitlines()[0]
-                message = f"process {world.rank} of {world.size}: another ended without a word ({reason})"
-                raise DRSLError(message) from error
-            raise error
-        if how == "interrupted":
-            if world.rank == 0:
-                raise KeyboardInterrupt
-            raise SystemExit(130)
-        if world.outlived:  # torchrun ends all processes at the end of one: not before the other has said why
-            wait_at_most(waiting.PATIENCE, lambda: world.is_told("said"))
-    except RuntimeError as lost:
-        if lost is error:
-            raise
-    raise SystemExit(2) from None
+def _stop_interrupted(world: World) -> NoReturn:
+    if world.rank == 0:
+        raise KeyboardInterrupt
+    raise SystemExit(130) from None
 
 
-def _said(world: World) -> None:
+def _say_why(world: World, error: Exception) -> NoReturn:
+    """Raise the error, in the process that is the first to end."""
+    if world.is_outlived:
+        atexit.register(_tell_said, world)
+    if _comes_of_a_lost_process(error):
+        reason = str(error).strip().splitlines()[0]
+        raise DRSLError(f"process {world.rank} of {world.size}: another ended without a word ({reason})") from error
+    raise error
+
+
+def _tell_said(world: World) -> None:
     with contextlib.suppress(Exception):
         world.tell("said")
 
 
-def _of_a_lost_process(error: Exception) -> bool:
-    backend = getattr(dist, "DistBackendError", ())
-    return isinstance(error, backend) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+def _comes_of_a_lost_process(error: Exception) -> bool:
+    """Return whether an error is that of an exchange with a process that is gone.
+
+    NCCL's errors have a type of their own. Gloo's have not (torch 1.13 to 2.14), but where a connection is closed,
+    whatever is tried on it fails at once, and among living processes a barrier that not all have come to waits.
+    """
+    if isinstance(error, getattr(dist, "DistBackendError", ())):
+        return True
+    if type(error) is not RuntimeError or _probe is None or not dist.is_initialized():
+        return False
+    try:
+        work = dist.barrier(group=_probe, async_op=True)
+        wait_at_most(1.0, work.is_completed)
+        if work.is_completed():
+            work.wait()
+    except RuntimeError:
+        return True
+    return False
 
 
-def _leave(world: World, failed: bool) -> None:
-    if dist.is_initialized():
-        abort = getattr(dist.distributed_c10d, "_abort_process_group", None)
-        if failed and abort is not None and dist.get_backend() == "nccl":
-            abort()  # it does not wait for the steps of those that have failed
-        else:
-            dist.destroy_process_group()
-    if world.outlived:
+def _leave_group(failed: bool) -> None:
+    global _probe
+    _probe = None
+    if not dist.is_initialized():
         return
-    with contextlib.suppress(RuntimeError):
-        left = world.store.add("left", 1)
-        if world.rank == 0 and left < world.size:  # the store goes with this process
-            wait_at_most(
-                waiting.PATIENCE if failed else waiting.PARTING, lambda: world.store.add("left", 0) == world.size
-            )
+    abort = getattr(dist.distributed_c10d, "_abort_process_group", None)
+    if failed and abort is not None and dist.get_backend() == "nccl":
+        abort()  # it does not wait for the steps of those that have failed
+    else:
+        dist.destroy_process_group()

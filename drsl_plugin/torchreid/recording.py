@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
-from drsl_plugin.runs.folder import environment
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine
-from drsl_plugin.torchreid.config import dump
 from drsl_plugin.torchreid.engines import check_finite
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.ranking import listen_to_ranking
+from drsl_plugin.torchreid.record import Evaluation, RunRecord
 from drsl_plugin.torchreid.sharing import SharedRun, random_states, resume_random_state
-
-
-class Evaluation(NamedTuple):
-    """What one evaluation of one target gave; fractions of 1."""
-
-    mAP: float  # noqa: N815
-    mINP: float  # noqa: N815
-    cmc: np.ndarray[Any, np.dtype[np.float64]]
-    """The share of queries with a correct match among the first k, k = 1, 2, …"""
-
-    def row(self, ranks: list[int]) -> dict[str, float]:
-        """Return the values under the names of ``metrics.jsonl``."""
-        return {"mAP": self.mAP, "mINP": self.mINP, **{f"rank{k}": float(self.cmc[k - 1]) for k in ranks}}
-
-
-class RunFacts(NamedTuple):
-    """What a run writes before it starts."""
-
-    config: str
-    """The resolved configuration, YAML."""
-    environment: dict[str, Any]
-    """Versions, device, seed, preset."""
-
-
-def run_facts(cfg: Any, argv: Sequence[str], preset: str | None = None) -> RunFacts:
-    """Return what the run of a configuration writes before it starts."""
-    facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
-    return RunFacts(dump(cfg), {**facts, "processes": processes.count()})
 
 
 class RecordedRun(SharedRun):
@@ -57,21 +28,19 @@ class RecordedRun(SharedRun):
     never stopped, and lets no evaluation move the random states.
     """
 
-    on_step: Callable[[int, int, int], None] | None = None
-    """Called after each training step with the epoch, the step in it and the number of steps in it, from 1."""
-    facts: RunFacts
-    """Written into the run folder when the run starts."""
-    resumed: tuple[Path, dict[str, Any]] | None = None
-    """The checkpoint that the run goes on from, and its place."""
-    weights: str = ""
-    """The file of the weights that an evaluation without a training is of."""
     checkpoints: list[Path]
     """The last checkpoint of each model."""
     evaluations: dict[str, Evaluation]
     """The last evaluation of each target."""
 
+    def __init__(self, *args: Any, record: RunRecord, **kwargs: Any) -> None:
+        """Build the engine, and keep what is written into the run folder when it runs."""
+        super().__init__(*args, **kwargs)
+        self.record = record
+
     def run(self, save_dir: str = "log", **kwargs: Any) -> None:
         """Train and evaluate as Torchreid does, in the folder ``save_dir``."""
+        resumed = self.record.resumed
         self.folder = self.run_folder(save_dir)
         self.evaluations = {}
         self.checkpoints = []
@@ -79,14 +48,14 @@ class RecordedRun(SharedRun):
         self._best = -math.inf
         self._step = 0
         if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
-            self.folder.start(*self.facts, epochs_done=kwargs.get("start_epoch", 0))
+            self.folder.start(self.record.config, self.record.environment, epochs_done=kwargs.get("start_epoch", 0))
         try:
-            with processes.ending_together():
-                if self.resumed is not None and not kwargs.get("test_only"):
-                    self._go_on(*self.resumed, save_dir=save_dir, **kwargs)
+            with processes.end_together():
+                if resumed is not None and not kwargs.get("test_only"):
+                    self._go_on(*resumed, save_dir=save_dir, **kwargs)
                 super().run(save_dir=save_dir, **kwargs)
         except KeyboardInterrupt:
-            last = self.checkpoints[0] if self.checkpoints else self.resumed and self.resumed[0]
+            last = self.checkpoints[0] if self.checkpoints else resumed and resumed[0]
             raise KeyboardInterrupt(f"; to go on: model.resume {last}" if last else "; no checkpoint yet") from None
 
     def _go_on(self, path: Path, checkpoint: dict[str, Any], save_dir: str, **kwargs: Any) -> None:
@@ -116,14 +85,15 @@ class RecordedRun(SharedRun):
         check_finite(self, summary)
         self._step += 1  # not from num_batches: the identity sampler gives fewer batches than it announces
         self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=self.get_current_lr())
-        if self.on_step is not None:
-            self.on_step(self.epoch + 1, self.batch_idx + 1, self.num_batches)
+        if self.record.on_step is not None:
+            self.record.on_step(self.epoch + 1, self.batch_idx + 1, self.num_batches)
         return summary
 
-    def test(self, *args: Any, **kwargs: Any) -> Any:
+    def test(self, *args: Any, **kwargs: Any) -> float:
         """Evaluate without moving the random states: how often a run evaluates must not change what it learns."""
         with preserved_random_state():
-            return super().test(*args, **kwargs)
+            rank1: float = super().test(*args, **kwargs)
+            return rank1
 
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Save again with what the evaluation gave, and keep the best model by the first target's mAP."""
@@ -143,15 +113,15 @@ class RecordedRun(SharedRun):
 
     def _evaluate(self, dataset_name: str = "", **kwargs: Any) -> tuple[float, float]:
         self._features: list[torch.Tensor] = []
-        with _recorded_ranking(max(self._ranks)) as recorded:
+        with listen_to_ranking(max(self._ranks)) as ranking:
             rank1, mean_ap = super()._evaluate(dataset_name=dataset_name, **kwargs)
-        distances, *labels = recorded["arguments"]
-        evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, recorded["cmc"])
+        distances, *labels = ranking["arguments"]
+        evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, ranking["cmc"])
         self.evaluations[dataset_name] = evaluation
         self.folder.save_features(dataset_name, self._arrays(dataset_name))
         at: dict[str, Any] = {"step": self._step, "epoch": self.epoch + 1}
         if not self._step:  # no training
-            at = {"step": None, "epoch": None, "weights": self.weights}
+            at = {"step": None, "epoch": None, "weights": self.record.weights}
         self.folder.log(**at, target=dataset_name, **evaluation.row(self._ranks))
         print(f"mINP: {evaluation.mINP:.1%}")
         return float(rank1), float(mean_ap)
@@ -207,34 +177,3 @@ def _evaluation_is_due(
 def recorded(engine_class: type) -> type:
     """Return the engine's class with :class:`RecordedRun` mixed in."""
     return type(engine_class.__name__, (RecordedRun, engine_class), {})
-
-
-@contextlib.contextmanager
-def _recorded_ranking(ranks: int) -> Iterator[dict[str, Any]]:
-    """Listen to Torchreid's evaluator, and keep it alive on small galleries and on numpy 1.24 to 1.26.
-
-    Causes, in Torchreid 0.2.5 (PyPI) and 1.4.0 (GitHub): the engine prints ``cmc[rank - 1]`` for ranks beyond a
-    gallery smaller than them, where the curve is too short (it stays at its last value); ``eval_cuhk03`` uses
-    ``np.bool``, which numpy had not from 1.24 to 1.26. To see them gone: ``test_small_gallery_needs_padding``,
-    ``test_cuhk03_np_bool``.
-    """
-    original = torchreid.metrics.evaluate_rank
-    had_bool = hasattr(np, "bool")
-    recorded: dict[str, Any] = {}
-
-    def evaluate_rank(*arguments: Any, **kwargs: Any) -> tuple[Any, float]:
-        cmc, mean_ap = original(*arguments, **kwargs)
-        cmc = np.asarray(cmc, dtype=np.float64)
-        cmc = np.pad(cmc, (0, max(0, ranks - len(cmc))), mode="edge")
-        recorded.update(arguments=arguments[:5], cmc=cmc)
-        return cmc, mean_ap
-
-    torchreid.metrics.evaluate_rank = evaluate_rank
-    if not had_bool:
-        np.bool = np.bool_  # type: ignore[misc, assignment, attr-defined, unused-ignore]
-    try:
-        yield recorded
-    finally:
-        torchreid.metrics.evaluate_rank = original
-        if not had_bool:
-            del np.bool  # type: ignore[misc, attr-defined, unused-ignore]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Callable
 from typing import Any
 
+from torch import nn
+
 from drsl_plugin.losses import DRSLoss
+from drsl_plugin.toolbox.patching import replaced_all
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine
 from drsl_plugin.torchreid.host import torchreid
 
-_ABSENT = object()
-_replaced: list[tuple[Any, str, Any]] = []
+_registered = contextlib.ExitStack()
+_is_registered = False
 
 
 def register() -> None:
@@ -31,32 +36,30 @@ def register() -> None:
         >>> hasattr(torchreid.losses, "DRSLoss")
         False
     """
-    if _replaced:
+    global _is_registered
+    if _is_registered:
         return
-    _replace(torchreid.losses, "DRSLoss", DRSLoss)
-    _replace(torchreid.engine, "ImageDRSLEngine", ImageDRSLEngine)
-    _replace(torchreid.engine, "VideoDRSLEngine", VideoDRSLEngine)
-    _replace(torchreid.models, "build_model", _knowing_drsl(torchreid.models.build_model))
+    _is_registered = True
+    _registered.enter_context(
+        replaced_all(
+            (torchreid.losses, "DRSLoss", DRSLoss),
+            (torchreid.engine, "ImageDRSLEngine", ImageDRSLEngine),
+            (torchreid.engine, "VideoDRSLEngine", VideoDRSLEngine),
+            (torchreid.models, "build_model", _teach_drsl(torchreid.models.build_model)),
+        )
+    )
 
 
 def unregister() -> None:
     """Put back what :func:`register` changed; without one before, changes nothing."""
-    while _replaced:
-        owner, name, before = _replaced.pop()
-        if before is _ABSENT:
-            delattr(owner, name)
-        else:
-            setattr(owner, name, before)
+    global _is_registered
+    _registered.close()
+    _is_registered = False
 
 
-def _replace(owner: Any, name: str, value: Any) -> None:
-    _replaced.append((owner, name, getattr(owner, name, _ABSENT)))
-    setattr(owner, name, value)
-
-
-def _knowing_drsl(build_model: Any) -> Any:
+def _teach_drsl(build_model: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     @functools.wraps(build_model)
-    def build(name: str, num_classes: int, loss: str = "softmax", *args: Any, **kwargs: Any) -> Any:
+    def build(name: str, num_classes: int, loss: str = "softmax", *args: Any, **kwargs: Any) -> nn.Module:
         # "triplet" is Torchreid's word for a model that returns logits and features; any other name than it and
         # "softmax" fails at the first forward.
         return build_model(name, num_classes, "triplet" if loss == "drsl" else loss, *args, **kwargs)

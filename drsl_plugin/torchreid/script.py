@@ -9,19 +9,22 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
-from drsl_plugin.torchreid.building import check_training, engine_class, engine_kwargs
-from drsl_plugin.torchreid.checkpoints import resume_memory
-from drsl_plugin.torchreid.checks import check_datasets
+from drsl_plugin.toolbox.patching import replaced, replaced_all
+from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid.building import build_engine
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
-from drsl_plugin.torchreid.recording import recorded, run_facts
+from drsl_plugin.torchreid.problems import dataset_problems
+from drsl_plugin.torchreid.record import describe_run
 from drsl_plugin.torchreid.registration import register, unregister
+from drsl_plugin.torchreid.training_problems import training_problems
 
 
 def run_script(script: Path, argv: Sequence[str]) -> None:
@@ -40,7 +43,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_main_program(script, argv))
-        stack.enter_context(_safe_console())
+        stack.enter_context(replaced(sys, "stdout", Console(sys.stdout)))  # upstream's Logger closes what it gets
         stack.enter_context(_flat_modules())
         configs = stack.enter_context(_drsl_in_default_config(script))
         stack.enter_context(numpy_scalars_allowed())
@@ -50,17 +53,6 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.enter_context(_checked_data(configs))
         stack.enter_context(plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
-
-
-@contextlib.contextmanager
-def _safe_console() -> Iterator[None]:
-    """Keep the console safe from Torchreid's ``Logger``, which closes what it was given."""
-    before = sys.stdout
-    sys.stdout = Console(before)
-    try:
-        yield
-    finally:
-        sys.stdout = before
 
 
 @contextlib.contextmanager
@@ -81,7 +73,7 @@ def _flat_modules() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _drsl_in_default_config(script: Path) -> Iterator[list[Any]]:
+def _drsl_in_default_config(script: Path) -> Iterator[list[ConfigNode]]:
     """Add the DRSL node to the configuration that the script makes; yields the configurations made, last one last."""
     before = sys.modules.pop("default_config", None)
     try:
@@ -91,63 +83,57 @@ def _drsl_in_default_config(script: Path) -> Iterator[list[Any]]:
         raise DRSLError(
             f"drsl run {script}: needs upstream's default_config.py with get_default_config beside it ({error})"
         ) from error
-    made: list[Any] = []
+    made: list[ConfigNode] = []
 
-    def get_default_config() -> Any:
-        cfg = original()
+    def get_default_config() -> ConfigNode:
+        cfg: ConfigNode = original()
         if "drsl" not in cfg.loss:
             add_drsl_config(cfg)
         made.append(cfg)
         return cfg
 
-    module.get_default_config = get_default_config  # type: ignore[attr-defined]
     try:
-        yield made
+        with replaced(module, "get_default_config", get_default_config):
+            yield made
     finally:
         sys.modules.pop("default_config", None)
         if before is not None:
             sys.modules["default_config"] = before
 
 
-@contextlib.contextmanager
-def _replaced(module: Any, names: Sequence[str], replacement: Callable[[Any], type]) -> Iterator[None]:
+def _replaced_classes(
+    module: ModuleType, names: Sequence[str], replacement: Callable[[Any], type]
+) -> contextlib.AbstractContextManager[None]:
     """Put a replacement of each class in its place in a module, for as long as the script runs."""
-    originals = {name: getattr(module, name) for name in names}
-    for name, original in originals.items():
-        put = replacement(original)
-        put.__name__ = put.__qualname__ = original.__name__
-        setattr(module, name, put)
-    try:
-        yield
-    finally:
-        for name, original in originals.items():
-            setattr(module, name, original)
+    put = {name: replacement(getattr(module, name)) for name in names}
+    for name, each in put.items():
+        each.__name__ = each.__qualname__ = getattr(module, name).__name__
+    return replaced_all(*((module, name, each) for name, each in put.items()))
 
 
-def _checked_data(configs: list[Any]) -> contextlib.AbstractContextManager[None]:
+def _checked_data(configs: list[ConfigNode]) -> contextlib.AbstractContextManager[None]:
     """Check a configuration that says drsl when the script builds its data manager, the first thing that it builds."""
     names = ("ImageDataManager", "VideoDataManager")
-    return _replaced(torchreid.data, names, lambda manager: _checked(manager, configs))
+    return _replaced_classes(torchreid.data, names, lambda manager: _checked(manager, configs))
 
 
-def _checked(manager: Any, configs: list[Any]) -> type:
+def _checked(manager: type, configs: list[ConfigNode]) -> type:
     class Checked(manager):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if configs and configs[-1].loss.name == "drsl":
-                check_datasets(configs[-1])
-                check_training(configs[-1])
+                raise_all([*dataset_problems(configs[-1]), *training_problems(configs[-1])])
             super().__init__(*args, **kwargs)
 
     return Checked
 
 
-def _drsl_for_triplet(configs: list[Any], argv: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+def _drsl_for_triplet(configs: list[ConfigNode], argv: Sequence[str]) -> contextlib.AbstractContextManager[None]:
     """Build a DRSL engine wherever the script builds a triplet engine for a configuration that says drsl."""
     names = ("ImageTripletEngine", "VideoTripletEngine")
-    return _replaced(torchreid.engine, names, lambda triplet: _triplet_or_drsl(triplet, configs, argv))
+    return _replaced_classes(torchreid.engine, names, lambda triplet: _triplet_or_drsl(triplet, configs, argv))
 
 
-def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> type:
+def _triplet_or_drsl(triplet: type, configs: list[ConfigNode], argv: Sequence[str]) -> type:
     class TripletOrDRSL(triplet):
         def __new__(cls, *args: Any, **kwargs: Any) -> Any:
             cfg = configs[-1] if configs else None
@@ -155,14 +141,7 @@ def _triplet_or_drsl(triplet: type, configs: list[Any], argv: Sequence[str]) -> 
                 return super().__new__(cls)
             given = inspect.signature(triplet).bind(*args, **kwargs).arguments
             common = {name: given.get(name) for name in ("datamanager", "model", "optimizer", "scheduler")}
-            engine = recorded(engine_class(cfg))(**common, **engine_kwargs(cfg))
-            engine.facts = run_facts(cfg, argv)
-            if cfg.model.resume:
-                path = Path(cfg.model.resume).expanduser()
-                checkpoint = load(path, "model.resume")
-                engine.resumed = path, checkpoint
-                if not cfg.test.evaluate:
-                    resume_memory(path, checkpoint, engine)
-            return engine
+            checkpoint = load(cfg.model.resume, "model.resume") if cfg.model.resume else None
+            return build_engine(cfg, **common, record=describe_run(cfg, argv, checkpoint=checkpoint))
 
     return TripletOrDRSL

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,37 +15,21 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from drsl_plugin.errors import DRSLError
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import random_state, set_random_state
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.types import DataManager
 
 
-def check_shares(cfg: Any) -> None:
-    """Check that the batch can be shared by the processes, each with whole identities.
+class Batches(Protocol):
+    """A loader's batch sampler."""
 
-    Raises:
-        DRSLError: names the setting, what it got and what would do.
-    """
-    batch, several = cfg.train.batch_size, processes.count()
-    if several == 1 or cfg.test.evaluate:
-        return
-    whole, what = several, "each with as many images"
-    if cfg.sampler.train_sampler == "RandomIdentitySampler":
-        whole *= cfg.sampler.num_instances
-        what = f"each with whole identities of sampler.num_instances {cfg.sampler.num_instances} images"
-    if batch % whole:
-        fitting = max(batch - batch % whole, whole)
-        raise DRSLError(
-            f"train.batch_size {batch}: is the batch of all {several} processes, {what}; {fitting} or "
-            f"{fitting + whole} would do"
-        )
-    if batch == whole and cfg.sampler.train_sampler == "RandomIdentitySampler" and cfg.loss.name == "triplet":
-        raise DRSLError(
-            f"train.batch_size {batch}: is the batch of all {several} processes, each with one identity, among which "
-            f"Torchreid's triplet loss finds no negatives; {2 * whole} would do"
-        )
+    def __len__(self) -> int:
+        """Return the number of batches that it announces."""
+
+    def __iter__(self) -> Iterator[Iterable[int]]:
+        """Draw an epoch."""
 
 
 class SharedBatches:
@@ -55,7 +39,7 @@ class SharedBatches:
         batches: the loader's own batch sampler.
     """
 
-    def __init__(self, batches: Any) -> None:
+    def __init__(self, batches: Batches) -> None:
         """Keep it."""
         self._batches = batches
 
@@ -72,7 +56,7 @@ class SharedBatches:
             yield batch[processes.rank() * share :][:share]
 
 
-def share_batches(datamanager: Any) -> None:
+def share_batches(datamanager: DataManager) -> None:
     """Let the training loader of a data manager give each process its share of each batch."""
     if processes.count() == 1:
         return
@@ -163,11 +147,11 @@ class SharedRun(torchreid.engine.Engine):
         dist.all_reduce(values)
         return dict(zip(summary, (values / processes.count()).tolist(), strict=True))
 
-    def test(self, *args: Any, **kwargs: Any) -> Any:
+    def test(self, *args: Any, **kwargs: Any) -> float:
         """Evaluate in the main process; the others wait for it."""
         evaluate = functools.partial(super().test, *args, **kwargs)
-        rank1 = evaluate() if processes.rank() == 0 else math.nan
-        processes.after_main()
+        rank1: float = evaluate() if processes.rank() == 0 else math.nan
+        processes.wait_for_main()
         return rank1
 
 

@@ -1,11 +1,12 @@
 """The processes of one run and the store at which they meet; knows nothing of trainings.
 
-What they tell one another outside a step goes through the store, not through the process group: no timeout runs while
-the main process evaluates, and a process that fails can still say so to those that wait for it.
+The store is torch's, and so is the meeting. What is told there goes on where a process group cannot: its collectives
+time out while the main process evaluates, and a process that fails has no way to say so to those that wait in one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import os
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch.distributed
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
 
 dist: Any = torch.distributed  # typed as not exporting what it is for
 TIMEOUT = datetime.timedelta(hours=2)
@@ -26,6 +27,7 @@ PATIENCE = 5.0
 """Seconds for which a process that ends lets another have its say."""
 PARTING = 60.0
 """Seconds for which the main process, whose store it is without ``torchrun``, waits for the others at the end."""
+INTERRUPTED = "interrupted"
 
 _meetings = itertools.count()
 
@@ -39,51 +41,77 @@ class World:
         size: how many they are.
     """
 
-    def __init__(self, store: Any, rank: int, size: int) -> None:
+    def __init__(self, store: torch.distributed.Store, rank: int, size: int) -> None:
         """Keep them."""
         self.store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
         self.rank, self.size = rank, size
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
-        self.outlived = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the store is torchrun's
+        self.is_outlived = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the store is torchrun's
         self._waits = 0
-
-    def next_key(self) -> str:
-        """Return the key of the next wait, the same in every process."""
-        self._waits += 1
-        return f"wait {self._waits}"
 
     def tell(self, what: str) -> None:
         """Tell all processes that something is so."""
         self.store.add(what, 1)
 
-    def is_told(self, what: str) -> bool:
-        """Tell whether any process has told it; a store of torch before 2.1 can only be asked for what it counts."""
-        return bool(self.store.add(what, 0))
+    def is_told(self, what: str, times: int = 1) -> bool:
+        """Return whether so many have told it; a store of torch before 2.1 can only be asked for what it counts."""
+        return int(self.store.add(what, 0)) >= times
 
-    def wait(self, ready: Callable[[], bool], timeout: datetime.timedelta | None = None) -> None:
-        """Wait until something is so.
+    def wait_for_all(self) -> None:
+        """Wait until all processes have come here.
 
         Raises:
             RuntimeError: another process has ended.
             DRSLError: it took too long.
         """
-        end = None if timeout is None else time.monotonic() + timeout.total_seconds()
-        while not ready():
-            if self.is_told("ended"):
-                raise RuntimeError("another process has ended")
-            if end is not None and time.monotonic() > end:
-                raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {timeout}")
-            time.sleep(0.02)
+        self._waits += 1
+        key, end = f"all {self._waits}", time.monotonic() + TIMEOUT.total_seconds()
+        self.tell(key)
+        self._wait(lambda: self.is_told(key, self.size) or time.monotonic() > end)
+        if not self.is_told(key, self.size):
+            raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {TIMEOUT}")
 
-    def first_to_end(self, how: str) -> tuple[int, str]:
+    def wait_for_main(self) -> None:
+        """Wait until the main process has come here, however long it takes; it goes on at once.
+
+        Raises:
+            RuntimeError: another process has ended.
+        """
+        self._waits += 1
+        key = f"main {self._waits}"
+        if self.rank == 0:
+            self.tell(key)
+        else:
+            self._wait(lambda: self.is_told(key))
+
+    def end(self, how: str) -> tuple[int, str]:
         """Tell the others that, and how, this process ends; return who was the first to end, and how."""
         told = self.store.compare_set("end", "", f"{self.rank} {how}").decode()
         self.tell("ended")
         rank, _, first = told.partition(" ")
         return int(rank), first
 
+    def leave(self, patience: float) -> None:
+        """Leave; where the store goes with the main process, it does so once the others have left.
 
-def met() -> World:
+        Args:
+            patience: for how many seconds it waits.
+        """
+        if self.is_outlived:
+            return
+        with contextlib.suppress(RuntimeError):
+            self.tell("left")
+            if self.rank == 0:
+                wait_at_most(patience, lambda: self.is_told("left", self.size))
+
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        while not ready():
+            if self.is_told("ended"):
+                raise RuntimeError("another process has ended")
+            time.sleep(0.02)
+
+
+def meet() -> World:
     """Meet the other processes, where ``torchrun``'s settings say.
 
     Raises:
@@ -91,9 +119,9 @@ def met() -> World:
     """
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
-        raise DRSLError(
-            f"WORLD_SIZE {os.environ['WORLD_SIZE']}: {', '.join(missing)} missing from the environment; start with "
-            "`torchrun --nproc-per-node N -m drsl_plugin torchreid …`, or unset WORLD_SIZE"
+        needs = f"{', '.join(missing)} missing from the environment; start with `torchrun --nproc-per-node N -m "
+        raise SettingError(
+            "WORLD_SIZE", os.environ["WORLD_SIZE"], f"{needs}drsl_plugin torchreid …`, or unset WORLD_SIZE"
         )
     try:
         return World(*next(dist.rendezvous("env://", timeout=MEETING)))

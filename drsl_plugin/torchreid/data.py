@@ -1,0 +1,65 @@
+"""The data of a run, by Torchreid's own data managers, with what only the data can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from drsl_plugin.errors import SettingError
+from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.kwargs import data_kwargs
+from drsl_plugin.torchreid.problems import datasets
+from drsl_plugin.torchreid.training_problems import IDENTITY_SAMPLER
+from drsl_plugin.torchreid.types import DataManager, Sample
+
+
+def build_datamanager(cfg: ConfigNode) -> DataManager:
+    """Read the data sets.
+
+    Raises:
+        SettingError: a folder or a split that is not there, a batch that they cannot fill, or a target that cannot be
+            evaluated.
+    """
+    kind = torchreid.data.ImageDataManager if cfg.data.type == "image" else torchreid.data.VideoDataManager
+    try:
+        datamanager: DataManager = kind(**data_kwargs(cfg))
+    except (RuntimeError, ValueError) as error:  # a folder or a split that is not there
+        raise SettingError("--sources, --targets", "", f"{error} (--root is {cfg.data.root})") from error
+    except AssertionError as error:
+        _check_identities(cfg)
+        reason = str(error) or f"Torchreid's own check of it failed with train.batch_size {cfg.train.batch_size}"
+        raise SettingError("sampler.train_sampler", cfg.sampler.train_sampler, reason) from error
+    if len(datamanager.train_loader) == 0 and not cfg.test.evaluate:
+        images = len(datamanager.train_loader.dataset)  # type: ignore[arg-type]  # each of Torchreid's has a length
+        needs = f"no batch can be filled from {images} training images"
+        raise SettingError("train.batch_size", cfg.train.batch_size, needs)
+    for name in cfg.data.targets:
+        _check_matches(name, *datamanager.fetch_test_loaders(name))
+    return datamanager
+
+
+def _check_matches(target: str, query: Iterable[Sample], gallery: Iterable[Sample]) -> None:
+    """Find out before the training that Torchreid's evaluator would fail after it."""
+    cameras: dict[int, set[int]] = {}
+    for _, pid, camid, *_ in gallery:
+        cameras.setdefault(pid, set()).add(camid)
+    if not any(cameras.get(pid, set()) - {camid} for _, pid, camid, *_ in query):
+        raise SettingError("--targets", target, "no query has a match in the gallery from another camera")
+
+
+def _check_identities(cfg: ConfigNode) -> None:
+    """Say that there are too few identities for a batch; Torchreid's sampler only asserts it."""
+    if cfg.sampler.train_sampler != IDENTITY_SAMPLER:
+        return
+    batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
+    options = data_kwargs(cfg)
+    names = options.pop("sources")
+    sets = (datasets(cfg)[n](**options, transform=lambda i: i, mode="train", verbose=False) for n in names)
+    found = sum(each.num_train_pids for each in sets)
+    if found < batch // instances:
+        raise SettingError(
+            "train.batch_size",
+            batch,
+            f"needs {batch // instances} identities (sampler.num_instances {instances} images of each), and "
+            f"{', '.join(names)} has {found}; at most {found * instances} would do",
+        )

@@ -1,0 +1,63 @@
+"""The model of a run, with the weights that it starts from."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from drsl_plugin.errors import SettingError
+from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
+from drsl_plugin.toolbox.pretrained import explained_download
+from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid import processes
+from drsl_plugin.torchreid.host import torchreid
+
+
+def build_model(cfg: ConfigNode, num_classes: int) -> nn.Module:
+    """Build the model that a configuration names.
+
+    Args:
+        cfg: the configuration.
+        num_classes: the number of training identities.
+
+    Raises:
+        DRSLError: weights that cannot be had or are of another model, or layers that it has not.
+    """
+    print(f"Building model: {cfg.model.name}")
+    download = explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained)
+    with processes.let_main_go_first(), download:
+        model: nn.Module = torchreid.models.build_model(
+            name=cfg.model.name,
+            num_classes=num_classes,
+            loss="softmax" if cfg.loss.name == "softmax" else "triplet",
+            pretrained=cfg.model.pretrained,
+            use_gpu=cfg.use_gpu,
+        )
+    parameters, operations = torchreid.utils.compute_model_complexity(model, (1, 3, cfg.data.height, cfg.data.width))
+    print(f"Model complexity: params={parameters:,} flops={operations:,}")
+    if cfg.model.load_weights:
+        _load_weights(model, cfg.model.load_weights)
+    _check_open_layers(cfg, model)
+    return model
+
+
+def _load_weights(model: nn.Module, path: str) -> None:
+    """Load weights as Torchreid does, leaving out layers of another shape; fitting less than half is an error here."""
+    weights = load(path, "model.load_weights")
+    weights = weights.get("state_dict", weights)
+    own = {key: value.shape for key, value in model.state_dict().items() if value.is_floating_point()}
+    found = {key.removeprefix("module."): getattr(value, "shape", None) for key, value in weights.items()}
+    fitting = sum(found.get(key) == shape for key, shape in own.items())
+    if 2 * fitting < len(own):  # a classifier for other identities is no other model
+        needs = f"weights of another model, {fitting} of the {len(own)} tensors of {type(model).__name__} are in it "
+        raise SettingError("model.load_weights", path, f"{needs}with their shape")
+    with numpy_scalars_allowed():
+        torchreid.utils.load_pretrained_weights(model, path)
+
+
+def _check_open_layers(cfg: ConfigNode, model: nn.Module) -> None:
+    if cfg.train.fixbase_epoch < 1:
+        return
+    for layer in cfg.train.open_layers:
+        if not hasattr(model, layer):
+            known = ", ".join(name for name, _ in model.named_children())
+            raise SettingError("train.open_layers", layer, f"{cfg.model.name} has no such layer; it has {known}")
