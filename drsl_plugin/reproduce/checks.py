@@ -36,15 +36,14 @@ def _named(names: Sequence[str]) -> str:
 
 
 def _torchreid_problems(arguments: Sequence[str], root: Path) -> list[str]:
-    from drsl_plugin.torchreid.checks import check_config
     from drsl_plugin.torchreid.main import configure, parser
+    from drsl_plugin.torchreid.problems import problems
 
     try:
-        cfg, _ = configure(parser().parse_args(arguments))
-        check_config(cfg)
+        cfg, _, wrong = configure(parser().parse_args(arguments))
     except DRSLError as error:
         return [str(error)]
-    return []
+    return [str(error) for error in (*wrong, *problems(cfg))]
 
 
 def _fastreid_problems(arguments: Sequence[str], root: Path) -> list[str]:

@@ -15,7 +15,8 @@ from drsl_plugin.torchreid.checkpoints import resume_memory
 from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine
 from drsl_plugin.torchreid.host import torchreid
-from drsl_plugin.torchreid.recording import RunRecord, recorded
+from drsl_plugin.torchreid.record import RunRecord
+from drsl_plugin.torchreid.recording import recorded
 from drsl_plugin.torchreid.training_problems import training_problems
 from drsl_plugin.torchreid.types import DataManager
 

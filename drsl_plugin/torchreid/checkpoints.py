@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
+from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
 from drsl_plugin.toolbox.types import Scheduler
+from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.types import Engine
 
 NAME = "model.pth.tar-{}"
@@ -41,7 +43,8 @@ def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool,
         The checkpoints written, one a model.
     """
     written = []
-    memories = engine.criteria.memory_state() if hasattr(engine, "criteria") else []
+    criteria: FeatureLosses | None = getattr(engine, "criteria", None)
+    memories = [] if criteria is None else criteria.memory_state()
     for name in engine.get_model_names():
         scheduler = engine._scheds[name]
         state = {
@@ -120,17 +123,20 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
     Raises:
         DRSLError: memories of another size.
     """
-    memory = getattr(getattr(engine, "criterion", None), "memory", None)
-    kept, wanted = MEMORY in checkpoint, memory is not None
+    criteria: FeatureLosses | None = getattr(engine, "criteria", None)
+    memory = None if criteria is None else criteria.of(0).memory
+    kept = MEMORY in checkpoint
     if memory is not None and not kept:
         print(f'"{path}" holds no memory of embeddings: that of loss.drsl.memory_size {memory.size} starts empty')
-    elif kept and not wanted:
+    elif kept and memory is None:
         print(f'"{path}" holds a memory of embeddings, which this run leaves aside: it has none')
-    elif kept:
+    elif kept and criteria is not None:
         try:
-            engine.criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
+            criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
+        except SettingError as error:
+            raise SettingError("model.resume", path, str(error.named(DRSL.dotted(error.setting)))) from error
         except ValueError as error:
-            raise DRSLError(f"model.resume {path}: loss.drsl.{error}") from error
+            raise SettingError("model.resume", path, str(error)) from error
 
 
 def load_state(model: nn.Module, state: Mapping[str, Any], where: str) -> None:

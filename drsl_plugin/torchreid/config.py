@@ -8,7 +8,8 @@ from drsl_plugin.errors import MissingPackageError
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.toolbox.keys import DRSLKeys
 from drsl_plugin.toolbox.merging import leaves
-from drsl_plugin.torchreid.host import INSTALL
+from drsl_plugin.torchreid.host import torchreid  # noqa: F401  (yacs comes with it: one error names the command)
+from drsl_plugin.torchreid.troubles import INSTALL
 
 try:
     from yacs.config import CfgNode

@@ -69,7 +69,7 @@ def run_demo(
 def _config(
     root: Path, save_dir: Path, loss: str, epochs: int, settings: Mapping[str, int], changes: Mapping[str, Any]
 ) -> ConfigNode:
-    cfg = get_default_config()
+    cfg: ConfigNode = get_default_config()
     cfg.use_gpu = torch.cuda.is_available()
     ours = {
         "model.name": "osnet_x0_25",

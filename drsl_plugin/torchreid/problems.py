@@ -87,7 +87,7 @@ def _swallowed_options(cfg: ConfigNode) -> Iterator[SettingError]:
             yield SettingError(
                 option,
                 " ".join((*values, key)),
-                f"takes every word after it, {key} too; put `key value` options after another option, as in "
+                f"takes every word behind it, {key} too; put `key value` options behind another option, as in "
                 f"`{' '.join((option, *values, '--root DIR', *rest))}`",
             )
 

@@ -140,8 +140,14 @@ def _triplet_or_drsl(triplet: type, configs: list[ConfigNode], argv: Sequence[st
             if cfg is None or cfg.loss.name != "drsl":
                 return super().__new__(cls)
             given = inspect.signature(triplet).bind(*args, **kwargs).arguments
-            common = {name: given.get(name) for name in ("datamanager", "model", "optimizer", "scheduler")}
             checkpoint = load(cfg.model.resume, "model.resume") if cfg.model.resume else None
-            return build_engine(cfg, **common, record=describe_run(cfg, argv, checkpoint=checkpoint))
+            return build_engine(
+                cfg,
+                given["datamanager"],
+                given["model"],
+                given["optimizer"],
+                given.get("scheduler"),
+                describe_run(cfg, argv, checkpoint=checkpoint),
+            )
 
     return TripletOrDRSL

@@ -61,7 +61,8 @@ def share_batches(datamanager: DataManager) -> None:
     if processes.count() == 1:
         return
     loader = datamanager.train_loader
-    batches: Any = SharedBatches(loader.batch_sampler)
+    drawn: Any = loader.batch_sampler  # its type says that it may be None
+    batches: Any = SharedBatches(drawn)
     datamanager.train_loader = DataLoader(
         loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, pin_memory=loader.pin_memory
     )

@@ -91,14 +91,16 @@ class TorchreidToolbox:
 
     def problems(self, request: RunRequest) -> Iterator[DRSLError]:
         """Yield all that is wrong with a run and can be found before it starts."""
-        from drsl_plugin.torchreid.checks import check_config
         from drsl_plugin.torchreid.main import configure, parser
+        from drsl_plugin.torchreid.problems import problems
 
         try:
-            cfg, _ = configure(parser().parse_args(self.build_arguments(request)))
-            check_config(cfg)
+            cfg, _, wrong = configure(parser().parse_args(self.build_arguments(request)))
         except DRSLError as error:
             yield from error.errors
+            return
+        yield from wrong
+        yield from problems(cfg)
 
     def main(self, arguments: Sequence[str]) -> object:
         """Run ``drsl torchreid``."""

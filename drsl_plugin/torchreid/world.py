@@ -12,7 +12,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import torch.distributed
 
@@ -32,6 +32,16 @@ INTERRUPTED = "interrupted"
 _meetings = itertools.count()
 
 
+class Store(Protocol):
+    """A store of ``torch.distributed``."""
+
+    def add(self, key: str, amount: int, /) -> int:
+        """Add to a number, and return it."""
+
+    def compare_set(self, key: str, expected: str, desired: str, /) -> bytes:
+        """Set a value where it is the expected one, and return the one that is there."""
+
+
 class World:
     """The processes of one run, as each of them sees them.
 
@@ -41,9 +51,9 @@ class World:
         size: how many they are.
     """
 
-    def __init__(self, store: torch.distributed.Store, rank: int, size: int) -> None:
+    def __init__(self, store: Store, rank: int, size: int) -> None:
         """Keep them."""
-        self.store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
+        self.store: Store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
         self.rank, self.size = rank, size
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
         self.is_outlived = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the store is torchrun's
@@ -55,7 +65,7 @@ class World:
 
     def is_told(self, what: str, times: int = 1) -> bool:
         """Return whether so many have told it; a store of torch before 2.1 can only be asked for what it counts."""
-        return int(self.store.add(what, 0)) >= times
+        return self.store.add(what, 0) >= times
 
     def wait_for_all(self) -> None:
         """Wait until all processes have come here.

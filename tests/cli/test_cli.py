@@ -62,7 +62,7 @@ def test_torchreid_help_gives_an_example_that_parses() -> None:
     from drsl_plugin.torchreid.main import configure, parser
 
     example = next(line for line in drsl("torchreid", "--help").output.splitlines() if line.startswith("  drsl "))
-    cfg, preset = configure(parser().parse_args(example.split()[2:]))
+    cfg, preset, _ = configure(parser().parse_args(example.split()[2:]))
     assert (preset, cfg.data.root, cfg.train.max_epoch) == (PRESET, "reid-data", 60)
 
 

@@ -49,17 +49,17 @@ def words(row: Row) -> list[str]:
 def torchreid_config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """Reads a row as Torchreid does, and lets it check all but that the images are there."""
     try:
-        from drsl_plugin.torchreid import checks, config
+        from drsl_plugin.torchreid import config, merging, problems
     except ImportError as error:
         pytest.skip(str(error))
-    monkeypatch.setattr(checks, "check_datasets", lambda cfg: None)
+    monkeypatch.setattr(problems, "dataset_problems", lambda cfg: ())
 
     def read(row: Row, data: str) -> Any:
         cfg = config.get_default_config()
         cfg.use_gpu = False
-        config.merge_file(cfg, row.config(data))
-        config.merge_options(cfg, [*words(row), "data.save_dir", str(tmp_path / "run")])
-        checks.check_config(cfg)
+        wrong = merging.merge_file(cfg, row.config(data))
+        wrong += merging.merge_options(cfg, [*words(row), "data.save_dir", str(tmp_path / "run")])
+        assert [*wrong, *problems.problems(cfg)] == []
         return cfg
 
     return read

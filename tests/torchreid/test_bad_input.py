@@ -117,7 +117,7 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ),
     ({"loss.drsl.distance": "cos"}, ("loss.drsl.distance must be one of 'cosine', 'euclidean', got 'cos'",)),
     ({"loss.drsl.weight": -1}, ("loss.drsl.weight must be a finite number, 0 or above, got -1.0",)),
-    ({"loss.drsl.weight": 0, "loss.drsl.weight_x": 0}, ("loss.drsl.weight and weight_x are both 0",)),
+    ({"loss.drsl.weight": 0, "loss.drsl.weight_x": 0}, ("loss.drsl.weight must be above 0 where weight_x is 0",)),
     (
         {"loss.name": "triplet", "loss.triplet.weight_t": 0},
         ("loss.triplet.weight_t 0, loss.triplet.weight_x 0", "raise one"),
@@ -183,8 +183,8 @@ def test_use_gpu_without_one(
         (["train.lr", "train.gamma", "0.1"], "train.lr"),
     ],
 )
-def test_options_that_are_no_pairs(words: list[str], alone: str) -> None:
-    assert error_line(run(*words)) == f"options come in pairs, `key value`: {alone!r} stands alone"
+def test_options_that_are_no_pairs(words: list[str], alone: str, demo_root: Path) -> None:
+    assert error_line(run("--root", demo_root, *words)) == f"options come in pairs, `key value`: {alone!r} stands alone"
 
 
 @pytest.mark.parametrize("below", ["", "deeper/still"])
@@ -214,10 +214,10 @@ def test_unknown_preset() -> None:
         ("", "expected keys like model.name, got NoneType"),
     ],
 )
-def test_bad_config_file(text: str, expected: str, tmp_path: Path) -> None:
+def test_bad_config_file(text: str, expected: str, tmp_path: Path, demo_root: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text(text, encoding="utf-8")
-    message = error_line(run("--config-file", file))
+    message = error_line(run("--config-file", file, "--root", demo_root))
     assert message.startswith(f"--config-file {file}: ")
     assert expected in message
 
@@ -239,7 +239,7 @@ def test_swallowed_options(
     shown = re.search(r"as in `(.+)`", message)
     assert shown
     long_option, *right_order = shlex.split(shown[1])
-    cfg, _ = configure(parser().parse_args([long_option, *right_order]))
+    cfg, _, _ = configure(parser().parse_args([long_option, *right_order]))
     assert cfg.data[long_option.removeprefix("--")] == value
     assert (cfg.model.name, cfg.train.lr) == ("osnet_x0_5", 0.1)
 
@@ -264,7 +264,9 @@ def test_swallowed_options_behind_unknown_transforms() -> None:
 def test_data_set_not_on_disk(
     name: str, folder: str, how: str, tmp_path: Path, save_dir: Path, small_options: Options
 ) -> None:
-    message = error_line(run(*small_options(tmp_path / "data", save_dir, **{"data.sources": name})))
+    message = error_line(
+        run(*small_options(tmp_path / "data", save_dir, **{"data.sources": name, "data.targets": name}))
+    )
     assert message.startswith(f"--sources {name}: not on disk, no folder {tmp_path / 'data' / folder} ")
     assert how in message
     assert list(tmp_path.iterdir()) == []  # Torchreid would make the folder and try a download

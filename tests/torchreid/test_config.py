@@ -7,25 +7,27 @@ import pytest
 import torch
 import yaml
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.presets import preset_names, preset_path
 from drsl_plugin.torchreid.config import (
     add_drsl_config,
     dump,
     get_default_config,
-    merge_options,
     settings,
 )
 from drsl_plugin.torchreid.main import configure, parser
+from drsl_plugin.torchreid.merging import merge_options
 
 
 def configured(*argv: str) -> tuple[Any, str | None]:
-    return configure(parser().parse_args(argv))
+    cfg, preset, wrong = configure(parser().parse_args(argv))
+    raise_all(wrong)
+    return cfg, preset
 
 
 def merged(*options: str) -> Any:
     cfg = get_default_config()
-    merge_options(cfg, options)
+    raise_all(merge_options(cfg, options))
     return cfg
 
 
@@ -137,6 +139,8 @@ def test_add_drsl_config_adds_one_node() -> None:
         "temperature_schedule": "constant",
         "temperature_end": 0.0,
         "sub_batch": 0,
+        "backend": "auto",
+        "chunk_budget": 0,
     }
     cfg.loss.pop("drsl")
     assert cfg == stock

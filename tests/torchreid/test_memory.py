@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin import drsl_loss, run
-from drsl_plugin.errors import DRSLError
+from drsl_plugin import DRSLoss, drsl_loss, run
+from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine, build_drsl_engine, get_default_config
-from drsl_plugin.torchreid.building import check_training
 from drsl_plugin.torchreid.checkpoints import resume_memory
 from drsl_plugin.torchreid.recording import RecordedRun
+from drsl_plugin.torchreid.training_problems import training_problems
 
 Options = Callable[..., list[str]]
 BATCH = 8
@@ -135,7 +135,7 @@ def pictures(step: int) -> Tensor:
 
 def test_each_feature_of_a_model_has_a_memory_of_its_own() -> None:
     model = Several()
-    engine = engine_of(model, memory_size=18, weight_x=0.0)
+    engine = engine_of(model, criterion=DRSLoss(memory_size=18), weight_x=0.0)
     earlier: list[list[Tensor]] = []
     for step in range(3):
         with torch.no_grad():
@@ -150,7 +150,7 @@ def test_each_feature_of_a_model_has_a_memory_of_its_own() -> None:
 
 
 def test_the_memories_of_several_features_are_saved_and_resumed(tmp_path: Path) -> None:
-    engines = [engine_of(Several(), memory_size=18) for _ in range(2)]
+    engines = [engine_of(Several(), criterion=DRSLoss(memory_size=18)) for _ in range(2)]
     engines[0].forward_backward({"img": pictures(0), "pid": PIDS})
     engines[0].save_model(0, 0.5, str(tmp_path))
     path = tmp_path / "model/model.pth.tar-1"
@@ -163,7 +163,7 @@ def test_the_memories_of_several_features_are_saved_and_resumed(tmp_path: Path) 
 
 
 def test_frames_of_a_tracklet_are_remembered_one_by_one() -> None:
-    engine = engine_of(Several(), VideoDRSLEngine, memory_size=12)
+    engine = engine_of(Several(), VideoDRSLEngine, criterion=DRSLoss(memory_size=12))
     clips = {"img": pictures(0).view(3, 2, 3, 4, 2), "pid": torch.tensor([0, 1, 2])}
     engine.forward_backward(clips)
     assert engine.criteria.of(0).memory.labels[:6].tolist() == PIDS.tolist()
@@ -190,12 +190,12 @@ def test_a_batch_of_video_counts_its_frames() -> None:
     cfg.use_gpu, cfg.loss.name, cfg.data.type = False, "drsl", "video"
     cfg.sampler.train_sampler, cfg.video.seq_len = "RandomIdentitySampler", 3
     cfg.loss.drsl.memory_size = 96
-    check_training(cfg)
+    raise_all(training_problems(cfg))
     cfg.loss.drsl.memory_size = 95
     with pytest.raises(
         DRSLError, match=r"95: smaller than a batch, which has 96 images \(train.batch_size times video"
     ):
-        check_training(cfg)
+        raise_all(training_problems(cfg))
 
 
 def test_nothing_is_added_to_a_checkpoint_without_one(tmp_path: Path) -> None:

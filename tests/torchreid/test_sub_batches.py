@@ -12,6 +12,7 @@ import torch
 import torchreid
 from torch import Tensor, nn
 
+from drsl_plugin import DRSLoss
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine
 
@@ -59,7 +60,7 @@ def joined(outputs: Any) -> Any:
 def engine(model: nn.Module, kind: type = ImageDRSLEngine, **settings: Any) -> Any:
     datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return kind(datamanager, model, optimizer, **{"use_gpu": False, "temperature": 0.2, **settings})
+    return kind(datamanager, model, optimizer, DRSLoss(temperature=0.2), **{"use_gpu": False, **settings})
 
 
 def steps(engine: Any, data: dict[str, Tensor] | None = None, count: int = 3) -> list[dict[str, float]]:

@@ -31,6 +31,7 @@ from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, processes, world
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
+from drsl_plugin.torchreid.record import RunRecord
 from drsl_plugin.torchreid.recording import RecordedRun, recorded
 from drsl_plugin.torchreid.world import World
 
@@ -131,7 +132,7 @@ def process(rank: int, works: list[Work], engine_notes: Path) -> None:
         os.environ["MASTER_PORT"] = str(work.port)
         do(work)
     os.environ["MASTER_PORT"] = str(works[0].port)
-    with processes.joined():
+    with processes.join():
         processes.start(use_gpu=False)
         torch.save(one_step(unequal_batch(), engine_notes), engine_notes / f"{rank}.pth")
 
@@ -177,7 +178,8 @@ def do(work: Work) -> None:
         try:
             notes["results"] = main(work.argv)
         except (DRSLError, KeyboardInterrupt, SystemExit, ArithmeticError) as error:
-            notes["end"] = type(error).__name__, str(error)
+            kind = "DRSLError" if isinstance(error, DRSLError) else type(error).__name__
+            notes["end"] = kind, str(error)
     work.notes.mkdir(parents=True, exist_ok=True)
     torch.save(notes, work.notes / f"{rank}.pth")
 
@@ -198,7 +200,8 @@ def one_step(batch: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     model = Tiny(8, "triplet").double().train()
     datamanager = SimpleNamespace(train_loader=[None], test_loader={}, num_train_pids=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    engine = recorded(ImageDRSLEngine)(datamanager, model, optimizer, weight=0.7, weight_x=0.4, use_gpu=False)
+    settings = {"weight": 0.7, "weight_x": 0.4, "use_gpu": False, "record": RunRecord("", {})}
+    engine = recorded(ImageDRSLEngine)(datamanager, model, optimizer, **settings)
     engine.folder, engine._step, engine.batch_idx, engine.num_batches = engine.run_folder(str(folder)), 0, 0, 1
     engine.two_stepped_transfer_learning(0, 0, None)
     summary = engine.forward_backward(share)
@@ -477,17 +480,65 @@ def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
     return join
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_loses_another_says_so(rank: int, joined: Callable[[int], World]) -> None:
-    joined(rank)
-    message = rf"^process {rank} of 2: another ended without a word \(gloo: connection closed\)$"
-    with pytest.raises(DRSLError, match=message), processes.ending_together(), processes.ending_together():
-        raise RuntimeError("gloo: connection closed\nby peer")
+def lose_the_other(rank: int, port: int, step: str, folder: Path) -> None:
+    """Take a step as one of two processes, of which the other is killed before it; note how this one ends."""
+    place = {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ.update(place, TORCHELASTIC_USE_AGENT_STORE="True")  # the store outlives the process that is killed
+    keeper = torch.distributed.TCPStore("127.0.0.1", port, is_master=False)  # which torchrun's agent would keep
+    try:
+        with processes.join(), processes.end_together():
+            processes.start(use_gpu=False)
+            model = nn.parallel.DistributedDataParallel(nn.Linear(2, 1))
+            if rank == 1 and step != "none":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if step == "backward":
+                model(torch.ones(1, 2)).sum().backward()
+            elif step == "gather":
+                torch.distributed.all_gather_object([None, None], rank)
+            elif rank == 0:
+                raise RuntimeError("of this process")
+            else:
+                torch.distributed.barrier()
+    except (Exception, SystemExit) as error:
+        (folder / f"{rank}.txt").write_text(f"{type(error).__name__} {error}")
+    del keeper
+
+
+@pytest.fixture
+def ends(tmp_path: Path) -> Callable[[str], list[str]]:
+    """How the processes ended that noted it."""
+
+    def end(step: str) -> list[str]:
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        context = multiprocessing.get_context("spawn")
+        arguments = [(rank, store.port, step, tmp_path) for rank in range(2)]
+        started = [context.Process(target=lose_the_other, args=each) for each in arguments]
+        for each in started:
+            each.start()
+        for each in started:
+            each.join(60)
+        assert [each.exitcode for each in started] == [0, 0 if step == "none" else -signal.SIGKILL]
+        return [path.read_text() for path in sorted(tmp_path.glob("?.txt"))]
+
+    return end
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["backward", "gather"])
+def test_a_process_that_loses_another_says_so(step: str, ends: Callable[[str], list[str]]) -> None:
+    (end,) = ends(step)
+    assert end.startswith("DRSLError process 0 of 2: another ended without a word (")
+    assert "\n" not in end
+
+
+@pytest.mark.slow
+def test_an_error_of_one_of_two_living_processes_stays_as_it_is(ends: Callable[[str], list[str]]) -> None:
+    assert ends("none") == ["RuntimeError of this process", "SystemExit 2"]
 
 
 def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], World]) -> None:
     joined(1)
-    with pytest.raises(RuntimeError, match=r"^of this process$"), processes.ending_together():
+    with pytest.raises(RuntimeError, match=r"^of this process$"), processes.end_together():
         raise RuntimeError("of this process")
 
 
@@ -495,18 +546,18 @@ def test_an_error_of_this_process_stays_as_it_is(joined: Callable[[int], World])
 def test_an_interruption_elsewhere_is_one_here(
     rank: int, kind: type[BaseException], joined: Callable[[int], World]
 ) -> None:
-    joined(1 - rank).first_to_end("interrupted")
+    joined(1 - rank).end("interrupted")
     joined(rank)
-    with pytest.raises(kind), processes.ending_together():
+    with pytest.raises(kind), processes.end_together():
         raise RuntimeError("gloo: connection closed")
 
 
 def test_who_waits_for_the_main_process_ends_with_it(
     joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    joined(0).first_to_end("failed")
+    joined(0).end("failed")
     joined(1)
-    with pytest.raises(SystemExit) as ended, processes.ending_together(), processes.main_first():
+    with pytest.raises(SystemExit) as ended, processes.end_together(), processes.let_main_go_first():
         pytest.fail("the main process has not been here")
     assert ended.value.code == 2
 
@@ -519,12 +570,12 @@ def test_under_torchrun_who_fails_first_has_its_say(
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setattr(world, "PATIENCE", 0.3 if not said else 60)
     other = joined(0)
-    other.first_to_end("failed")
+    other.end("failed")
     if said:
-        processes._said(other)
+        processes._tell_said(other)
     joined(1)
     begun = time.monotonic()
-    with pytest.raises(SystemExit), processes.ending_together():
+    with pytest.raises(SystemExit), processes.end_together():
         raise DRSLError("the same in all")
     assert (time.monotonic() - begun >= 0.3) != said
 

@@ -20,7 +20,8 @@ from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
-from drsl_plugin.torchreid.recording import RecordedRun, _recorded_ranking
+from drsl_plugin.torchreid.ranking import listen_to_ranking
+from drsl_plugin.torchreid.recording import RecordedRun
 
 Options = Callable[..., list[str]]
 LOGGED = {
@@ -364,6 +365,6 @@ def test_cuhk03_np_bool(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = np.eye(3), np.arange(3), np.arange(3), np.zeros(3), np.ones(3)
     with pytest.raises(AttributeError, match="bool"):
         torchreid.metrics.evaluate_rank(*arguments, use_metric_cuhk03=True)
-    with _recorded_ranking(1):
+    with listen_to_ranking(1):
         torchreid.metrics.evaluate_rank(*arguments, use_metric_cuhk03=True)
     assert not hasattr(np, "bool")

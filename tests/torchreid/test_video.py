@@ -12,7 +12,6 @@ import torchreid
 
 from drsl_plugin.data import render_tracklets
 from drsl_plugin.runs.folder import RunFolder
-from drsl_plugin.torchreid import training
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
 
@@ -65,10 +64,8 @@ def test_video_trains_and_evaluates(loss: str, video_options: Callable[..., list
 def test_pooling_method_is_passed_on(
     loss: str, video_options: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
-    build = training._build_engine
-    monkeypatch.setattr(training, "_build_engine", lambda *args: seen.append(build(*args)) or seen[-1])
-    monkeypatch.setattr(torchreid.engine.Engine, "run", lambda self, **kwargs: None)
+    seen: list[Any] = []
+    monkeypatch.setattr(torchreid.engine.Engine, "run", lambda self, **kwargs: seen.append(self))
     main(video_options(**{"loss.name": loss, "video.pooling_method": "max"}))
     assert seen[0].pooling_method == "max"
 
