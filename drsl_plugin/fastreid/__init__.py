@@ -8,7 +8,7 @@ replaced.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from drsl_plugin.fastreid.shims import make_importable
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from drsl_plugin.fastreid.loss_names import register_loss_name
     from drsl_plugin.fastreid.meta_arch import DRSLMGN, DRSLBaseline
     from drsl_plugin.fastreid.processes import launch
+    from drsl_plugin.fastreid.script import plain_config_errors
     from drsl_plugin.fastreid.trainer import DRSLTrainer
     from drsl_plugin.fastreid.training import check_run
 
@@ -31,6 +32,7 @@ __all__ = [
     "add_drsl_config",
     "check_run",
     "launch",
+    "plain_config_errors",
     "register_loss_name",
 ]
 
@@ -42,11 +44,12 @@ _HOMES = {
     "add_drsl_config": "config",
     "check_run": "training",
     "launch": "processes",
+    "plain_config_errors": "script",
     "register_loss_name": "loss_names",
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Import what has a public name when it is asked for.
 
     Raises:

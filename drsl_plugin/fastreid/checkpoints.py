@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.memory import KEY, tell_of_memories
 from drsl_plugin.runs.checkpoint_files import check_kind, load
@@ -40,87 +42,102 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
         with whole_file(Path(self.save_dir, "last_checkpoint")) as unfinished:
             unfinished.write_text(last_filename_basename, encoding="utf-8")
 
-    def resume_or_load(self, path: str, *, resume: bool = True) -> Any:
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """Go on from the last checkpoint where there is one, or start from the weights in ``path``.
 
+        Returns:
+            What the checkpoint holds beside the states that were loaded.
+
         Raises:
-            DRSLError: a file of another model or optimizer.
+            SettingError: a file of another model or optimizer.
         """
-        self._setting = "MODEL.WEIGHTS"
-        if resume and self.has_checkpoint():
-            self._setting = "--resume"
-        return super().resume_or_load(path, resume=resume)
+        self._setting = "--resume" if resume and self.has_checkpoint() else "MODEL.WEIGHTS"
+        others: dict[str, Any] = super().resume_or_load(path, resume=resume)
+        return others
 
     def load_for_evaluation(self, path: str) -> None:
         """Load weights to evaluate: all of them but the classifier's.
 
         Raises:
-            DRSLError: a file of another model.
+            SettingError: a file of another model.
         """
         self._setting = "--eval-only MODEL.WEIGHTS"
         self.load(path, checkpointables=[])
 
-    def load(self, path: str, checkpointables: list[str] | None = None) -> Any:
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load as FastReID does.
 
+        Returns:
+            What the file holds beside the states that were loaded.
+
         Raises:
-            DRSLError: no such file, or a state that does not fit.
+            SettingError: no such file, or a state that does not fit.
         """
         self._path = path
         if path and "://" not in path and not Path(path).is_file():
-            raise DRSLError(f"{self._setting} {path}: no such file")
+            raise self._refuse("no such file")
         try:
-            return super().load(path, checkpointables)
+            others: dict[str, Any] = super().load(path, checkpointables)
         except (ValueError, KeyError) as error:
-            raise DRSLError(f"{self._setting} {path}: {' '.join(str(error).split())}") from error
+            if isinstance(error, SettingError) and error.setting == self._setting:
+                raise
+            raise self._refuse(" ".join(str(error).split())) from error
+        return others
 
     _setting = "MODEL.WEIGHTS"
     _path = ""
 
+    def _refuse(self, why: str) -> SettingError:
+        """Return the error of a file that cannot be used."""
+        return SettingError(self._setting, self._path, why)
+
     def _load_file(self, f: str) -> dict[str, Any]:
         checkpoint = load(f, self._setting)
         if "model" not in checkpoint:
-            raise DRSLError(f"{self._setting} {f}: no `model` in it, so it is no checkpoint of FastReID")
+            raise SettingError(self._setting, f, "no `model` in it, so it is no checkpoint of FastReID")
         if self._setting == "--resume":
-            self._check_states(checkpoint, f"{self._setting} {f}")
+            self._check_states(checkpoint)
         return checkpoint
 
-    def _check_states(self, checkpoint: dict[str, Any], where: str) -> None:
+    def _check_states(self, checkpoint: dict[str, Any]) -> None:
         missing = [key for key in ("optimizer", "epoch") if key not in checkpoint]
         if missing:
-            raise DRSLError(f"{where}: no {' and no '.join(missing)} in it, so training cannot go on from it")
+            raise self._refuse(f"no {' and no '.join(missing)} in it, so training cannot go on from it")
+        where = f"{self._setting} {self._path}"
         check_kind(self.checkpointables["optimizer"], checkpoint["optimizer"]["param_groups"], where, "SOLVER.OPT")
         scheduler = self.checkpointables.get("lr_sched")
         saved = checkpoint.get("lr_sched", {})
         kind = {"milestones", "T_max"}
         if scheduler is not None and kind & set(scheduler.state_dict()) != kind & set(saved):
-            raise DRSLError(f"{where}: the state of another SOLVER.SCHED than {type(scheduler).__name__}")
+            raise self._refuse(f"the state of another SOLVER.SCHED than {type(scheduler).__name__}")
         tell_of_memories(checkpoint, self.checkpointables.get(KEY), where)
 
-    def _load_model(self, checkpoint: Any) -> Any:
+    def _load_model(self, checkpoint: dict[str, Any]) -> object:
         saved = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
         own = self.model.state_dict()
-        wrong = [f"{key} is missing" for key in own if key not in saved]
-        wrong += [f"{key} is unknown" for key in saved if key not in own]
-        wrong += [
-            f"{key} has shape {tuple(saved[key].shape)} there and {tuple(value.shape)} in the model"
-            for key, value in own.items()
-            if key in saved and tuple(saved[key].shape) != tuple(value.shape)
-        ]
-        fitting = sum(key in saved and saved[key].shape == value.shape for key, value in own.items())
+        wrong = _compare(own, saved)
         if self._setting.startswith("--eval-only"):
-            wrong = [each for each in wrong if not _of_classifier(each.partition(" ")[0])]
-        elif self._setting == "MODEL.WEIGHTS" and 2 * fitting >= len(own):
-            wrong = []  # a start for another data set or with other losses: FastReID logs what it leaves out
+            wrong = {key: how for key, how in wrong.items() if not _is_classifiers(key)}
+        elif self._setting == "MODEL.WEIGHTS" and 2 * len(own.keys() - wrong.keys()) >= len(own):
+            wrong = {}  # a start for another data set or with other losses: FastReID logs what it leaves out
         if wrong:
+            first = "; ".join(f"{key} {how}" for key, how in list(wrong.items())[:2])
             more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
-            raise DRSLError(
-                f"{self._setting} {self._path}: a checkpoint of another model: {'; '.join(wrong[:2])}{more}"
-            )
+            raise self._refuse(f"a checkpoint of another model: {first}{more}")
         return super()._load_model(checkpoint)
 
 
-def _of_classifier(key: str) -> bool:
+def _compare(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return what is wrong with a checkpoint's weights, by their names: missing, unknown, of another shape."""
+    wrong = {key: "is missing" for key in own if key not in saved}
+    wrong |= {key: "is unknown" for key in saved if key not in own}
+    for key, value in own.items():
+        if key in saved and saved[key].shape != value.shape:
+            wrong[key] = f"has shape {tuple(saved[key].shape)} there and {tuple(value.shape)} in the model"
+    return wrong
+
+
+def _is_classifiers(key: str) -> bool:
     """Tell whether a weight is a classifier's, which no evaluation uses."""
     parts = key.split(".")
     return len(parts) > 1 and parts[0].endswith(("heads", "head")) and parts[1] in ("weight", "cls_layer")

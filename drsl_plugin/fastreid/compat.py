@@ -18,9 +18,11 @@ from torch.utils.data import DataLoader
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.toolbox.patching import replaced
+from drsl_plugin.toolbox.types import ConfigNode
 
 
-def keep_gradient_buffers(optimizer: Any) -> None:
+def keep_gradient_buffers(optimizer: torch.optim.Optimizer) -> None:
     """Let ``zero_grad`` fill the gradients with zeros instead of dropping them (F1).
 
     Cause: FastReID's ``ContiguousParams`` bends the gradients of all parameters into a few buffers that the optimizer
@@ -30,7 +32,8 @@ def keep_gradient_buffers(optimizer: Any) -> None:
     Args:
         optimizer: of ``fastreid.solver.build_optimizer``.
     """
-    optimizer.zero_grad = functools.partial(type(optimizer).zero_grad, optimizer, set_to_none=False)
+    zero_grad = functools.partial(type(optimizer).zero_grad, optimizer, set_to_none=False)
+    optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager
@@ -57,37 +60,27 @@ def plain_loaders(device: str, workers: int) -> Iterator[None]:
         def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
             yield from super().__iter__()  # workers start with the first batch, not before
 
-    module: Any = fastreid.data.build
-    before = module.DataLoaderX
-    module.DataLoaderX = PlainLoader
-    try:
+    with replaced(fastreid.data.build, "DataLoaderX", PlainLoader):
         yield
-    finally:
-        module.DataLoaderX = before
 
 
 @contextlib.contextmanager
-def distributed_wrapper(cfg: Any) -> Iterator[None]:
+def distributed_wrapper(cfg: ConfigNode) -> Iterator[None]:
     """Let the trainer wrap a model that is on the CPU, or whose classifier gets no gradient (F13).
 
     Cause: ``DefaultTrainer`` gives ``DistributedDataParallel`` the process's rank as ``device_ids``, a ValueError on
     the CPU; and that expects a gradient for every parameter, which the classifier has only with ``CrossEntropyLoss``.
     All distributions. To see it gone: ``test_stock_wrapper_takes_no_cpu``.
     """
-    module: Any = fastreid.engine.defaults
-    before = module.DistributedDataParallel
 
-    def wrap(model: Any, **kwargs: Any) -> DistributedDataParallel:
+    def wrap(model: torch.nn.Module, **kwargs: Any) -> DistributedDataParallel:
         if is_cpu(cfg.MODEL.DEVICE):
             kwargs.pop("device_ids", None)
         kwargs["find_unused_parameters"] = "CrossEntropyLoss" not in cfg.MODEL.LOSSES.NAME
         return DistributedDataParallel(model, **kwargs)
 
-    module.DistributedDataParallel = wrap
-    try:
+    with replaced(fastreid.engine.defaults, "DistributedDataParallel", wrap):
         yield
-    finally:
-        module.DistributedDataParallel = before
 
 
 def share_buffers(model: torch.nn.Module) -> None:
@@ -132,7 +125,7 @@ class FrozenSteps:
         optimizer: of ``fastreid.solver.build_optimizer``.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         """Find the variable; none where nothing is ever frozen."""
         step: Any = type(optimizer).step
         while step is not None and "freeze_iters" not in step.__code__.co_freevars:
@@ -171,3 +164,11 @@ def known_errors_unlogged() -> Iterator[None]:
 def is_cpu(device: str) -> bool:
     """Tell whether ``MODEL.DEVICE`` is the CPU."""
     return torch.device(device).type == "cpu"
+
+
+def is_cpu_run(cfg: ConfigNode) -> bool:
+    """Tell whether the run is on the CPU; a device that torch does not know is not."""
+    try:
+        return is_cpu(cfg.MODEL.DEVICE)
+    except RuntimeError:
+        return False

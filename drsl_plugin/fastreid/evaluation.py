@@ -10,16 +10,20 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.fastreid.cython_part import build_obstacles
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.patching import replaced
+from drsl_plugin.toolbox.types import ConfigNode
+
+Array: TypeAlias = "np.ndarray[Any, Any]"
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -36,7 +40,7 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
 
     _predictions: list[dict[str, Any]]
 
-    def __init__(self, cfg: Any, num_query: int, output_dir: str | None = None, target: str = "") -> None:
+    def __init__(self, cfg: ConfigNode, num_query: int, output_dir: str | None = None, target: str = "") -> None:
         """Keep the target."""
         super().__init__(cfg, num_query, output_dir)
         self._target = target
@@ -53,7 +57,7 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
             Rank-1, Rank-5, Rank-10, mAP and mINP in percent; nothing but on the first process.
 
         Raises:
-            DRSLError: no query has a match in the gallery.
+            SettingError: no query has a match in the gallery.
         """
         comm = fastreid.utils.comm
         comm.synchronize()
@@ -112,7 +116,7 @@ def _check_matches(target: str, arrays: dict[str, Any]) -> None:
         cameras.setdefault(int(pid), set()).add(int(camid))
     pairs = zip(arrays["query_pids"], arrays["query_camids"], strict=True)
     if not any(cameras.get(int(pid), set()) - {int(camid)} for pid, camid in pairs):
-        raise DRSLError(f"DATASETS.TESTS {target}: no query has a match in the gallery from another camera")
+        raise SettingError("DATASETS.TESTS", target, "no query has a match in the gallery from another camera")
 
 
 @contextlib.contextmanager
@@ -127,17 +131,17 @@ def _any_gallery(arrays: dict[str, Any]) -> Iterator[None]:
     queries = zip(arrays["query_pids"].tolist(), arrays["query_camids"].tolist(), strict=True)
     left = len(arrays["gallery_pids"]) - max((own[query] for query in queries), default=0)
     rank = importlib.import_module("fastreid.evaluation.rank")
-    stock = rank.evaluate_rank
 
     def evaluate_rank(
-        distances: Any, query_pids: Any, gallery_pids: Any, query_camids: Any, gallery_camids: Any, **kwargs: Any
-    ) -> tuple[Any, Any, list[float]]:
+        distances: Array,
+        query_pids: Array,
+        gallery_pids: Array,
+        query_camids: Array,
+        gallery_camids: Array,
+        **_: object,
+    ) -> tuple[Array, Array, list[float]]:
         ranking = evaluate_ranking(distances, query_pids, gallery_pids, query_camids, gallery_camids)
         return ranking.cmc, ranking.ap, [ranking.mINP]
 
-    if left < 50:
-        rank.evaluate_rank = evaluate_rank  # type: ignore[attr-defined]
-    try:
+    with replaced(rank, "evaluate_rank", evaluate_rank) if left < 50 else contextlib.nullcontext():
         yield
-    finally:
-        rank.evaluate_rank = stock  # type: ignore[attr-defined]

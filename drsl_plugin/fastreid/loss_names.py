@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from drsl_plugin.errors import nearest
+from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.toolbox.types import ConfigNode
 
 NAME = "DRSLoss"
 _BASELINE = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
@@ -37,7 +37,7 @@ def register_loss_name(name: str) -> None:
     _registered.add(name)
 
 
-def loss_name_problems(cfg: Any) -> Iterator[str]:
+def loss_name_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     """Yield what is wrong with ``MODEL.LOSSES.NAME``: names that FastReID would train without.
 
     A team's own architecture, known by its module, is left alone.
@@ -46,37 +46,34 @@ def loss_name_problems(cfg: Any) -> Iterator[str]:
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture not in registry:
         offered = nearest(architecture, registry) or f"; one of {', '.join(registry)}"
-        yield f"MODEL.META_ARCHITECTURE {architecture}: unknown{offered}"
+        yield SettingError("MODEL.META_ARCHITECTURE", architecture, f"unknown{offered}")
         return
     if not is_own(architecture):
         return
     names = cfg.MODEL.LOSSES.NAME
     if not names:
-        yield 'MODEL.LOSSES.NAME (): nothing would be trained; for example ("CrossEntropyLoss", "DRSLoss")'
+        needs = 'nothing would be trained; for example ("CrossEntropyLoss", "DRSLoss")'
+        yield SettingError("MODEL.LOSSES.NAME", "()", needs)
     known = [*KNOWN.get(architecture, _BASELINE), *sorted(_registered)]
     for name in names:
-        if name in known:
-            continue
-        if name == NAME:
-            yield (
-                f"MODEL.LOSSES.NAME {name}: MODEL.META_ARCHITECTURE {architecture} would train without it; "
-                "Baseline and MGN train with it"
-            )
-            continue
-        same = [each for each in known if each.lower() == str(name).lower()]
-        offered = f"; did you mean {same[0]}?" if same else nearest(str(name), known)
-        yield (
-            f"MODEL.LOSSES.NAME {name}: unknown to {architecture}, which would train without it{offered} "
-            f"(known: {', '.join(known)})"
-        )
+        if name not in known:
+            yield SettingError("MODEL.LOSSES.NAME", name, _explain_unknown(str(name), architecture, known))
 
 
-def architectures() -> dict[str, Any]:
+def _explain_unknown(name: str, architecture: str, known: Sequence[str]) -> str:
+    if name == NAME:
+        return f"MODEL.META_ARCHITECTURE {architecture} would train without it; Baseline and MGN train with it"
+    same = [each for each in known if each.lower() == name.lower()]
+    offered = f"; did you mean {same[0]}?" if same else nearest(name, known)
+    return f"unknown to {architecture}, which would train without it{offered} (known: {', '.join(known)})"
+
+
+def architectures() -> dict[str, type]:
     """Return FastReID's registry of meta-architectures, not a copy."""
-    registry: dict[str, Any] = fastreid.modeling.meta_arch.META_ARCH_REGISTRY._obj_map
+    registry: dict[str, type] = fastreid.modeling.meta_arch.META_ARCH_REGISTRY._obj_map
     return registry
 
 
 def is_own(architecture: str) -> bool:
     """Tell whether an architecture is FastReID's or this package's, and no team's."""
-    return str(architectures()[architecture].__module__).startswith(("fastreid.modeling.", "drsl_plugin."))
+    return architectures()[architecture].__module__.startswith(("fastreid.modeling.", "drsl_plugin."))

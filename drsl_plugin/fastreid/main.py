@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-from drsl_plugin.errors import ConfigError, OneLineParser
+from drsl_plugin.errors import OneLineParser, SettingError, raise_all
+from drsl_plugin.fastreid.compat import is_cpu_run
 from drsl_plugin.fastreid.config import get_cfg, merge_file, merge_options
-from drsl_plugin.fastreid.processes import launch
-from drsl_plugin.fastreid.training import Job, is_cpu_run, run_job, run_problems, unharmed_folder
+from drsl_plugin.fastreid.keys import KEYS, SEED_MEANING
+from drsl_plugin.fastreid.problems import problems
+from drsl_plugin.fastreid.processes import launch, no_meeting_place
+from drsl_plugin.fastreid.training import Job, run_job, unharmed_folder
+from drsl_plugin.fastreid.types import Results
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.toolbox.types import ConfigNode
 
 
-def main(argv: Sequence[str]) -> Any:
+def main(argv: Sequence[str]) -> Results | None:
     """Run one training or evaluation from command-line arguments.
 
     Args:
-        argv: the arguments behind ``drsl fastreid``.
+        argv: the arguments after ``drsl fastreid``.
 
     Returns:
         The last evaluation, where one process ran it; otherwise None.
@@ -27,13 +31,17 @@ def main(argv: Sequence[str]) -> Any:
         DRSLError: bad input, or a loss that is not finite.
     """
     args = parser().parse_args(argv)
-    cfg, preset, problems = configure(args)
-    processes, wrong = _processes(args, cfg)
-    problems += wrong
-    problems += run_problems(cfg, args, processes * max(args.num_machines, 1))
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)))
-    job = Job(cfg, args, tuple(argv), preset)
+    cfg, preset, errors = configure(args)
+    processes = _processes_here(args, cfg)
+    everywhere = processes * max(args.num_machines, 1)
+    raise_all(
+        [
+            *errors,
+            *_process_problems(args, cfg),
+            *problems(cfg, everywhere, resume=args.resume, evaluate_only=args.eval_only),
+        ]
+    )
+    job = Job(cfg, _with_file(args), tuple(argv), preset)
     with contextlib.ExitStack() as stack:
         if args.machine_rank == 0:
             stack.enter_context(unharmed_folder(cfg.OUTPUT_DIR, keep_config=args.eval_only))
@@ -49,7 +57,9 @@ def parser() -> argparse.ArgumentParser:
         description="Train or evaluate with FastReID; MODEL.LOSSES.NAME may hold DRSLoss.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  FASTREID_DATASETS=reid-data drsl fastreid --config-file "
-        "fastreid/Market1501/bagtricks_R50_drsl SOLVER.MAX_EPOCH 60\n\n`drsl presets` lists the presets.",
+        f"fastreid/Market1501/bagtricks_R50_drsl SOLVER.MAX_EPOCH 60\n\n`drsl presets` lists the presets.\n\n"
+        f"{KEYS.help()}\n\n"
+        f"SEED -1: {SEED_MEANING}",
     )
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file, or the name of a preset")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
@@ -63,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def configure(args: argparse.Namespace) -> tuple[Any, str | None, list[str]]:
+def configure(args: argparse.Namespace) -> tuple[ConfigNode, str | None, list[SettingError]]:
     """Merge defaults, file and options, in this order.
 
     Returns:
@@ -73,35 +83,41 @@ def configure(args: argparse.Namespace) -> tuple[Any, str | None, list[str]]:
         DRSLError: no such file or preset, or one that cannot be read.
     """
     cfg = get_cfg()
-    preset, problems = None, []
+    preset, errors = None, []
     if args.config_file:
         path = resolve_config(args.config_file, "fastreid")
         preset = preset_name(path)
-        problems = merge_file(cfg, path)
-        args.config_file = str(path)  # which FastReID writes into its log
-    problems += merge_options(cfg, args.opts)
-    return cfg, preset, problems
+        errors = merge_file(cfg, path)
+    return cfg, preset, errors + merge_options(cfg, args.opts)
 
 
-def _processes(args: argparse.Namespace, cfg: Any) -> tuple[int, list[str]]:
-    """Return how many processes this machine gets, and what is wrong with the arguments that say so."""
-    problems = [
-        f"--{name.replace('_', '-')} {getattr(args, name)}: must be {least} or above"
-        for name, least in (("num_gpus", 0), ("num_processes", 1), ("num_machines", 1))
-        if getattr(args, name) < least
-    ]
+def _with_file(args: argparse.Namespace) -> argparse.Namespace:
+    """Return the arguments with the file of the configuration, which FastReID writes into its log."""
+    file = str(resolve_config(args.config_file, "fastreid")) if args.config_file else ""
+    return argparse.Namespace(**{**vars(args), "config_file": file})
+
+
+def _processes_here(args: argparse.Namespace, cfg: ConfigNode) -> int:
+    """Return how many processes this machine gets."""
+    processes: int = args.num_processes if is_cpu_run(cfg) else args.num_gpus
+    return max(processes, 1)
+
+
+def _process_problems(args: argparse.Namespace, cfg: ConfigNode) -> Iterator[SettingError]:
+    """Yield what is wrong with the arguments that say which processes there are."""
+    for name, least in (("num_gpus", 0), ("num_processes", 1), ("num_machines", 1)):
+        value = getattr(args, name)
+        if value < least:
+            yield SettingError(f"--{name.replace('_', '-')}", value, f"must be {least} or above")
     if not 0 <= args.machine_rank < max(args.num_machines, 1):
-        problems.append(f"--machine-rank {args.machine_rank}: must be below --num-machines {args.num_machines}")
+        yield SettingError("--machine-rank", args.machine_rank, f"must be below --num-machines {args.num_machines}")
     if args.num_machines > 1 and args.dist_url == "auto":
-        problems.append("--dist-url auto: finds a port for one machine; for several name one, tcp://HOST:PORT")
+        yield no_meeting_place()
     if args.dist_url != "auto" and "://" not in args.dist_url:
-        problems.append(f"--dist-url {args.dist_url}: expected tcp://HOST:PORT")
-    if is_cpu_run(cfg):
-        if args.num_gpus > 1:
-            problems.append(f"--num-gpus {args.num_gpus}: MODEL.DEVICE is cpu; --num-processes {args.num_gpus}")
-        return max(args.num_processes, 1), problems
-    if args.num_processes > 1:
-        problems.append(
-            f"--num-processes {args.num_processes}: is for MODEL.DEVICE cpu; on CUDA --num-gpus {args.num_processes}"
-        )
-    return max(args.num_gpus, 1), problems
+        yield SettingError("--dist-url", args.dist_url, "expected tcp://HOST:PORT")
+    on_cpu = is_cpu_run(cfg)
+    if on_cpu and args.num_gpus > 1:
+        yield SettingError("--num-gpus", args.num_gpus, f"MODEL.DEVICE is cpu; --num-processes {args.num_gpus}")
+    if not on_cpu and args.num_processes > 1:
+        needs = f"is for MODEL.DEVICE cpu; on CUDA --num-gpus {args.num_processes}"
+        yield SettingError("--num-processes", args.num_processes, needs)

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from drsl_plugin.errors import SettingError
+from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.losses.memory import MemoryState
 
@@ -44,13 +46,13 @@ class Memories:
         """Take them from a checkpoint.
 
         Raises:
-            ValueError: memories of another size.
+            SettingError: memories of another size.
         """
         if self._losses is not None:
             try:
                 self._losses.load_memory_state(states, next(self._model.parameters()).device)
-            except ValueError as error:
-                raise ValueError(str(error).replace("memory_size", "MODEL.LOSSES.DRSL.MEMORY_SIZE")) from error
+            except SettingError as error:
+                raise error.named(KEYS.dotted("memory_size")) from error
 
 
 def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, where: str) -> None:
@@ -62,7 +64,7 @@ def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, w
         where: the setting and the file, for the line.
     """
     if memories is not None and KEY not in checkpoint:
-        size = f"MODEL.LOSSES.DRSL.MEMORY_SIZE {memories.size}"
+        size = f"{KEYS.dotted('memory_size')} {memories.size}"
         logger.warning(f"{where}: holds no memory of embeddings; that of {size} starts empty")
     elif memories is None and KEY in checkpoint:
         logger.warning(f"{where}: holds a memory of embeddings, which this run leaves aside: it has none")

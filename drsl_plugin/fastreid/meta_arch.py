@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import raise_all
+from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME, architectures, is_own, loss_name_problems
 from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
-from drsl_plugin.losses.schedules import SCHEDULE_SETTINGS
 from drsl_plugin.toolbox.pretrained import explained_download
+from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -28,18 +30,16 @@ class DRSLMixin(nn.Module):
     """Adds DRSL to an architecture's losses where ``MODEL.LOSSES.NAME`` holds ``DRSLoss``; has no parameters."""
 
     @fastreid.config.configurable  # type: ignore[untyped-decorator, unused-ignore]
-    def __init__(self, *, drsl: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Build the architecture and, of the settings ``drsl``, the criterion; the schedule is the trainer's."""
+    def __init__(self, *, drsl: DRSLoss | None = None, drsl_scale: float = 1.0, **kwargs: Any) -> None:
+        """Build the architecture, and keep the criterion and its weight; the schedule is the trainer's."""
         super().__init__(**kwargs)
-        settings = {name: value for name, value in (drsl or {}).items() if name not in SCHEDULE_SETTINGS}
-        self.drsl_scale = settings.pop("scale", 1.0)
-        self.drsl = DRSLoss(**settings) if drsl is not None else None
-        self.drsl_features = None if self.drsl is None else FeatureLosses(self.drsl)
+        self.drsl, self.drsl_scale = drsl, drsl_scale
+        self.drsl_features = None if drsl is None else FeatureLosses(drsl)
 
     @classmethod
-    def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Return the settings of the architecture, and those of DRSL where it is asked for."""
-        return {**super().from_config(cfg), "drsl": drsl_settings(cfg)}  # type: ignore[misc]
+    def from_config(cls, cfg: ConfigNode) -> dict[str, Any]:
+        """Return what the architecture is built of, and DRSL where it is asked for."""
+        return {**super().from_config(cfg), **drsl_arguments(cfg)}  # type: ignore[misc]
 
     def _drsl_losses(self, features: dict[str, Tensor], labels: Tensor, weight: float) -> dict[str, Tensor]:
         """Return the loss of each feature by its name, and put the parts, averaged over the features, into the logs."""
@@ -94,22 +94,19 @@ class DRSLMGN(DRSLMixin, fastreid.modeling.meta_arch.MGN):
         return {**losses, **self._drsl_losses(features, args[-1], MGN_WEIGHT)}
 
 
-def drsl_settings(cfg: Any) -> dict[str, Any] | None:
-    """Return the settings of DRSL, lower-case, or None where ``MODEL.LOSSES.NAME`` does not hold it.
+def drsl_arguments(cfg: ConfigNode) -> dict[str, Any]:
+    """Return what an architecture takes of DRSL: a criterion, or None where ``MODEL.LOSSES.NAME`` does not hold it.
 
     Raises:
-        DRSLError: the configuration has no node for them.
+        SettingError: the configuration has no node for it, or a value in it is wrong.
     """
-    if NAME not in cfg.MODEL.LOSSES.NAME:
-        return None
-    if "DRSL" not in cfg.MODEL.LOSSES:
-        raise DRSLError(
-            "MODEL.LOSSES.DRSL: not in the configuration; drsl_plugin.fastreid.add_drsl_config(cfg) adds it"
-        )
-    return {key.lower(): value for key, value in cfg.MODEL.LOSSES.DRSL.items() if key != "SUB_BATCH"}  # the trainer's
+    training = training_settings(cfg)
+    return {"drsl": build_criterion(cfg), "drsl_scale": 1.0 if training is None else training.weight}
 
 
-def build_model(cfg: Any, build: Any = fastreid.modeling.meta_arch.build_model) -> Any:
+def build_model(
+    cfg: ConfigNode, build: Callable[[ConfigNode], nn.Module] = fastreid.modeling.meta_arch.build_model
+) -> nn.Module:
     """Build a model as FastReID does; ``Baseline`` and ``MGN`` are built as ours where DRSL is among the losses.
 
     Args:
@@ -119,9 +116,7 @@ def build_model(cfg: Any, build: Any = fastreid.modeling.meta_arch.build_model) 
     Raises:
         DRSLError: a loss that the architecture does not know, or pretrained weights that cannot be had.
     """
-    problems = list(loss_name_problems(cfg))
-    if problems:
-        raise ConfigError(problems)
+    raise_all(loss_name_problems(cfg))
     name = cfg.MODEL.META_ARCHITECTURE
     if NAME in cfg.MODEL.LOSSES.NAME:
         if name in STAND_INS:

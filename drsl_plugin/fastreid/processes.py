@@ -6,20 +6,30 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import distributed as dist
 
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import ConfigError, DRSLError, SettingError
 from drsl_plugin.fastreid.host import fastreid
 
 _fastreid_launch = fastreid.engine.launch  # its own, also while `drsl run` has put another in its place
 multiprocessing: Any = torch.multiprocessing  # typed as not exporting what it is for
 
 
+Returned = TypeVar("Returned")
+
+
+class ErrorQueue(Protocol):
+    """Carries errors from one process to another."""
+
+    def put(self, errors: list[DRSLError], /) -> None:
+        """Send them."""
+
+
 def launch(
-    main_func: Callable[..., Any],
+    main_func: Callable[..., Returned],
     num_gpus_per_machine: int,
     num_machines: int = 1,
     machine_rank: int = 0,
@@ -27,7 +37,7 @@ def launch(
     args: Sequence[Any] = (),
     *,
     cpu: bool | None = None,
-) -> Any:
+) -> Returned | None:
     """Run a function in one process or several, as ``fastreid.engine.launch`` does, with or without GPUs.
 
     Args:
@@ -56,7 +66,7 @@ def launch(
         return main_func(*args)
     if dist_url in (None, "auto"):
         if num_machines > 1:
-            raise DRSLError("--dist-url auto: finds a port for one machine; for several name one, tcp://HOST:PORT")
+            raise no_meeting_place()
         dist_url = f"tcp://127.0.0.1:{_free_port()}"
     errors = multiprocessing.get_context("spawn").SimpleQueue()
     job = _Job(main_func, tuple(args), errors)
@@ -74,16 +84,21 @@ def launch(
     return None
 
 
+def no_meeting_place() -> SettingError:
+    """Return the error of several machines that are not told where to meet."""
+    return SettingError("--dist-url", "auto", "finds a port for one machine; for several name one, tcp://HOST:PORT")
+
+
 class _Job:
     """The function and its arguments, on their way to another process; a :class:`DRSLError` is sent back.
 
     Args:
         main_func: the function.
         args: its arguments.
-        errors: where to send the lines of an error.
+        errors: where to send an error; a queue of the processes.
     """
 
-    def __init__(self, main_func: Callable[..., Any], args: tuple[Any, ...], errors: Any) -> None:
+    def __init__(self, main_func: Callable[..., object], args: tuple[Any, ...], errors: ErrorQueue) -> None:
         """Keep them."""
         self._main_func, self._args, self._errors = main_func, args, errors
 
@@ -92,7 +107,7 @@ class _Job:
         try:
             self._main_func(*self._args)
         except DRSLError as error:
-            self._errors.put(getattr(error, "problems", [str(error)]))
+            self._errors.put(error.errors)
             raise SystemExit(2) from None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import PARTS
 from drsl_plugin.fastreid.temperature import TEMPERATURE
+from drsl_plugin.fastreid.types import EventStorage
 from drsl_plugin.runs.folder import RunFolder, environment
+from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -20,13 +22,14 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
 
     Args:
         folder: the run's folder.
-        facts: of :func:`~drsl_plugin.runs.folder.environment`.
+        describe: returns what :func:`~drsl_plugin.runs.folder.environment` does, once the run begins: its seed may be
+            a checkpoint's.
     """
 
-    def __init__(self, folder: RunFolder, facts: Mapping[str, Any]) -> None:
+    def __init__(self, folder: RunFolder, describe: Callable[[], Mapping[str, Any]]) -> None:
         """Keep both."""
         self._folder = folder
-        self._facts = facts
+        self._describe = describe
 
     def before_train(self) -> None:
         """Begin the folder; one of an earlier run loses its metrics, and the name of its last checkpoint."""
@@ -37,7 +40,7 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
             )
             for name in ("last_checkpoint", "model_best.pth"):
                 Path(self._folder.path, name).unlink(missing_ok=True)
-        self._folder.start(self.trainer.cfg.dump(), self._facts, epochs_done=done)
+        self._folder.start(self.trainer.cfg.dump(), self._describe(), epochs_done=done)
 
     def after_step(self) -> None:
         """Write the step's losses, the parts of DRSL and the learning rate."""
@@ -47,6 +50,14 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
         row = {name: value for name, value in now.items() if "loss" in name or name in ("cls_accuracy", "lr")}
         row.update({name.removeprefix("drsl_"): now[name] for name in (*PARTS, TEMPERATURE) if name in now})
         self._folder.log(step=step + 1, epoch=self.trainer.epoch + 1, **row)
+
+
+def name_a_loss_alone(storage: EventStorage) -> None:
+    """Put a loss that is the only one under its own name into the logs; FastReID writes the total alone."""
+    latest = storage.latest()
+    total = latest.get("total_loss")
+    if total is not None and not any(name.startswith("loss_drsl") for name in latest if latest[name][1] == total[1]):
+        storage.put_scalar("loss_drsl", total[0])
 
 
 def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mapping[str, Any], **at: Any) -> None:
@@ -66,7 +77,7 @@ def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mappin
         folder.log(**at, target=target, mAP=float(values["mAP"]) / 100, mINP=float(values["mINP"]) / 100, **ranks)
 
 
-def run_facts(cfg: Any, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
+def run_facts(cfg: ConfigNode, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
     """Return what ``environment.json`` holds."""
     cuda = not cfg.MODEL.DEVICE.startswith("cpu")
     facts = environment(seed=seed, preset=preset, argv=argv, toolbox=fastreid, cuda=cuda)
@@ -103,7 +114,7 @@ class PartsInLine(logging.LoggerAdapter):  # type: ignore[type-arg]
     """Adds the batch's AP and the share of positives above all negatives to FastReID's line of losses."""
 
     def process(self, msg: str, kwargs: MutableMapping[str, Any]) -> tuple[str, MutableMapping[str, Any]]:
-        """Put them behind the losses."""
+        """Put them after the losses."""
         histories = fastreid.utils.events.get_event_storage().histories()
         shown = [name for name in PARTS if name in histories and name.endswith(("_ap", "_above_all"))]
         text = "".join(f"{name}: {histories[name].median(200):.4g}  " for name in shown)

@@ -14,17 +14,20 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.errors import ConfigError
-from drsl_plugin.fastreid.checks import config_problems
+from drsl_plugin.errors import raise_all
 from drsl_plugin.fastreid.compat import keep_gradient_buffers, plain_loaders
 from drsl_plugin.fastreid.config import add_drsl_config
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.processes import launch
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.training import quiet_warnings
-from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
+from drsl_plugin.toolbox import main_program
+from drsl_plugin.toolbox.main_program import as_main_program
+from drsl_plugin.toolbox.patching import Owner, replaced_all
+from drsl_plugin.toolbox.types import ConfigNode
 
 
 def run_script(script: Path, argv: Sequence[str]) -> None:
@@ -45,25 +48,43 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         runpy.run_path(str(script), run_name="__main__")
 
 
+def plain_config_errors(command: str = "drsl run") -> contextlib.AbstractContextManager[None]:
+    """Turn what yacs raises of a script's options, and a file that FastReID's reader does not find, into one line.
+
+    Args:
+        command: begins the line.
+
+    Raises:
+        SettingError: on leaving the block; in yacs' own words, or with the file's name.
+
+    Example:
+        >>> from fastreid.config import get_cfg
+        >>> with plain_config_errors("train_net.py"):
+        ...     get_cfg().merge_from_list(["SOLVER.OPTIMIZER", "Adam"])
+        Traceback (most recent call last):
+            ...
+        drsl_plugin.errors.SettingError: train_net.py: Non-existent key: SOLVER.OPTIMIZER
+    """
+    return main_program.plain_config_errors(command, reader="fastreid.utils.file_io")
+
+
 @contextlib.contextmanager
 def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
     engine, defaults = fastreid.engine, sys.modules["fastreid.engine.defaults"]
     meta_arch, evaluation = fastreid.modeling.meta_arch, fastreid.evaluation
     stock_setup, stock_optimizer = defaults.default_setup, fastreid.solver.build_optimizer
 
-    def default_setup(cfg: Any, args: Any) -> None:
+    def default_setup(cfg: ConfigNode, args: object) -> None:
         processes = fastreid.utils.comm.get_world_size()
-        problems = config_problems(cfg, processes, evaluate_only=getattr(args, "eval_only", False))
-        if problems:
-            raise ConfigError(problems)
+        raise_all(config_problems(cfg, processes, evaluate_only=getattr(args, "eval_only", False)))
         stock_setup(cfg, args)
 
-    def build_optimizer(*args: Any, **kwargs: Any) -> Any:
+    def build_optimizer(*args: object, **kwargs: object) -> tuple[torch.optim.Optimizer, object]:
         optimizer, wrapper = stock_optimizer(*args, **kwargs)
         keep_gradient_buffers(optimizer)
         return optimizer, wrapper
 
-    replacements: list[tuple[Any, str, Any]] = [
+    replacements: list[tuple[Owner, str, object]] = [
         (engine, "DefaultTrainer", DRSLTrainer),
         (defaults, "DefaultTrainer", DRSLTrainer),
         (engine, "default_setup", default_setup),
@@ -82,19 +103,8 @@ def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
         stack.enter_context(_drsl_in_defaults())
         if not torch.cuda.is_available():
             stack.enter_context(plain_loaders("cpu", workers=sys.maxsize))
-        for owner, name, value in replacements:
-            stack.enter_context(_replaced(owner, name, value))
+        stack.enter_context(replaced_all(*replacements))
         yield
-
-
-@contextlib.contextmanager
-def _replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, value)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
 
 
 @contextlib.contextmanager
@@ -112,13 +122,13 @@ def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
     """Return a ``launch`` whose processes know DRSL before they import the script."""
 
     def launch_script(
-        main_func: Callable[..., Any],
+        main_func: Callable[..., object],
         num_gpus_per_machine: int,
         num_machines: int = 1,
         machine_rank: int = 0,
         dist_url: str | None = None,
         args: tuple[Any, ...] = (),
-    ) -> Any:
+    ) -> object:
         if num_gpus_per_machine * num_machines <= 1:
             return main_func(*args)
         work = pickle.dumps((main_func, args))  # now, while the script is the main module

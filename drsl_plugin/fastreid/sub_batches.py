@@ -12,34 +12,25 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.compat import unchanged_images
+from drsl_plugin.fastreid.config import training_settings
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.loss_names import NAME
+from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.types import Loop
 from drsl_plugin.losses import TwoStage
 from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.toolbox.patching import replaced
+from drsl_plugin.toolbox.types import ConfigNode
 
 
-def sub_batch_of(cfg: Any) -> int:
+def sub_batch_of(cfg: ConfigNode) -> int:
     """Return the size of a sub-batch, 0 for the batch in one piece, as it is without ``DRSLoss`` among the losses."""
-    losses = cfg.MODEL.LOSSES
-    return int(losses.DRSL.get("SUB_BATCH", 0)) if NAME in losses.NAME and "DRSL" in losses else 0
+    training = training_settings(cfg)
+    return 0 if training is None else training.sub_batch
 
 
-def sub_batch_problems(cfg: Any, processes: int) -> Iterator[str]:
-    """Yield what is wrong with ``MODEL.LOSSES.DRSL.SUB_BATCH``.
-
-    Args:
-        cfg: the configuration, merged.
-        processes: how many share a batch, on all machines.
-    """
-    sub_batch, batch = sub_batch_of(cfg), cfg.SOLVER.IMS_PER_BATCH
-    problem = sub_batch_problem(sub_batch, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
-    if problem:
-        yield f"MODEL.LOSSES.DRSL.SUB_BATCH {sub_batch}: {problem}"
-
-
-def step_in_sub_batches(loop: Any, sub_batch: int) -> None:
+def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
     """Take the step of FastReID's ``SimpleTrainer`` or ``AMPTrainer`` in two stages.
 
     All the losses are computed once, of the outputs of the whole batch; see :class:`~drsl_plugin.losses.TwoStage`.
@@ -49,7 +40,8 @@ def step_in_sub_batches(loop: Any, sub_batch: int) -> None:
         sub_batch: how many images are forwarded at once.
 
     Raises:
-        DRSLError: the sub-batch does not divide the batch, or the architecture does not hand its outputs to ``losses``.
+        SettingError: the sub-batch does not divide the batch, or the architecture does not hand its outputs to
+            ``losses``.
     """
     assert loop.model.training, "model was changed to eval mode!"
     start = time.perf_counter()
@@ -58,8 +50,8 @@ def step_in_sub_batches(loop: Any, sub_batch: int) -> None:
 
     scaler = getattr(loop, "grad_scaler", None)
     mixed_precision = contextlib.nullcontext if scaler is None else functools.partial(torch.autocast, "cuda")
-    architecture = loop.model.module if isinstance(loop.model, DistributedDataParallel) else loop.model
-    with _outputs_alone(architecture), _named(sub_batch):
+    architecture: Any = loop.model.module if isinstance(loop.model, DistributedDataParallel) else loop.model
+    with _outputs_alone(architecture), _blame_sub_batch(sub_batch):
         two_stage = TwoStage(loop.model, _split(data, sub_batch), mixed_precision)
         arguments, options = two_stage.outputs
     with mixed_precision():
@@ -85,25 +77,20 @@ def step_in_sub_batches(loop: Any, sub_batch: int) -> None:
 @contextlib.contextmanager
 def _outputs_alone(architecture: nn.Module) -> Iterator[None]:
     """Let an architecture return what it would give to its ``losses``, of which it makes its losses otherwise."""
-    own = vars(architecture)
-    before = own.get("losses")
-    own["losses"] = lambda *outputs, **options: (outputs, options)
-    try:
-        with unchanged_images(architecture):  # it is given them twice
-            yield
-    finally:
-        del own["losses"]
-        if before is not None:
-            own["losses"] = before
+    with (
+        replaced(architecture, "losses", lambda *outputs, **options: (outputs, options)),
+        unchanged_images(architecture),  # it is given them twice
+    ):
+        yield
 
 
 @contextlib.contextmanager
-def _named(sub_batch: int) -> Iterator[None]:
+def _blame_sub_batch(sub_batch: int) -> Iterator[None]:
     """Name the setting in errors of the first stage: batch norm's of a single sample, an architecture that is unfit."""
     try:
         yield
     except ValueError as error:
-        raise DRSLError(f"MODEL.LOSSES.DRSL.SUB_BATCH {sub_batch}: {' '.join(str(error).split())}") from error
+        raise SettingError(KEYS.dotted("sub_batch"), sub_batch, " ".join(str(error).split())) from error
 
 
 def _split(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:

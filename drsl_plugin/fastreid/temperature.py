@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
 
+from drsl_plugin.fastreid.config import find_node
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.meta_arch import drsl_settings
+from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.losses import FeatureLosses, TemperatureSchedule
+from drsl_plugin.toolbox.types import ConfigNode
 
 TEMPERATURE = "drsl_temperature"
 """The name under which FastReID's logs show it, where it is not constant."""
@@ -32,15 +34,17 @@ class TemperatureHook(fastreid.engine.train_loop.HookBase):
         self.trainer.storage.put_scalar(TEMPERATURE, temperature)
 
 
-def temperature_hooks(cfg: Any, model: Any) -> list[TemperatureHook]:
+def temperature_hooks(cfg: ConfigNode, model: nn.Module) -> list[TemperatureHook]:
     """Return the hook that a configuration asks for; none where the temperature is constant, or no DRSL is trained.
 
     Args:
         cfg: the configuration.
         model: the model, without its wrapper.
     """
-    settings, losses = drsl_settings(cfg), getattr(model, "drsl_features", None)
-    if settings is None or not isinstance(losses, FeatureLosses):
+    node, losses = find_node(cfg), getattr(model, "drsl_features", None)
+    if node is None or not isinstance(losses, FeatureLosses):
         return []
-    schedule = TemperatureSchedule(**{name: settings[name] for name in TemperatureSchedule._fields})
+    training = KEYS.of_training(node)
+    start = KEYS.of_loss(node).temperature
+    schedule = TemperatureSchedule(start, training.temperature_schedule, training.temperature_end)
     return [] if schedule.is_constant else [TemperatureHook(losses, schedule)]

@@ -11,8 +11,8 @@ from typing import Any
 from drsl_plugin.data.looking import Found
 from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.fastreid.troubles import INSTALL, find_facts, list_troubles
-from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.runs.config import EvaluationSettings, find_value
 from drsl_plugin.toolbox.contract import Keys, RunRequest
 from drsl_plugin.toolbox.troubles import Trouble
@@ -38,11 +38,7 @@ _KEYS = Keys(
     reranking="TEST.RERANK.ENABLED",
     seed="SEED",
     output="OUTPUT_DIR",
-    drsl={
-        name: f"MODEL.LOSSES.DRSL.{'SCALE' if name == 'weight' else name.upper()}"
-        for name in (*TrainingSettings.settings(), *DRSLSettings.settings())
-        if name != "weight_x"
-    },
+    drsl=KEYS.all_dotted(),
     losses="MODEL.LOSSES.",
 )
 
@@ -101,8 +97,8 @@ class FastReIDToolbox:
         for name, value in self.build_environment(request.root).items():
             os.environ.setdefault(name, value)  # read when FastReID is imported, which is here
         from drsl_plugin.fastreid import datasets
-        from drsl_plugin.fastreid.checks import config_problems
         from drsl_plugin.fastreid.main import configure, parser
+        from drsl_plugin.fastreid.problems import config_problems
 
         try:
             cfg, _, found = configure(parser().parse_args(self.build_arguments(request)))

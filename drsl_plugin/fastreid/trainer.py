@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import DRSLError, SettingError, raise_all
+from drsl_plugin.fastreid.building import TrainerParts, without_amp_on_cpu
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
-from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.compat import (
     FrozenSteps,
     distributed_wrapper,
-    is_cpu,
     keep_gradient_buffers,
     known_errors_unlogged,
-    plain_loaders,
     share_buffers,
-    unchanged_images,
 )
-from drsl_plugin.fastreid.datasets import check_batches, data_errors, dataset_problems
-from drsl_plugin.fastreid.evaluation import FeatureEvaluator
+from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.fastreid.memory import KEY, Memories
-from drsl_plugin.fastreid.meta_arch import build_model
-from drsl_plugin.fastreid.recording import LinePrinter, RunRecorder, record_evaluation, run_facts
-from drsl_plugin.fastreid.seeding import chosen_seed, end_data, seed_process, start_epoch_of_data
+from drsl_plugin.fastreid.problems import config_problems
+from drsl_plugin.fastreid.recording import RunRecorder, name_a_loss_alone, record_evaluation, run_facts
+from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches, sub_batch_of
 from drsl_plugin.fastreid.temperature import temperature_hooks
+from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
 
 
-class DRSLTrainer(fastreid.engine.DefaultTrainer):
+class DRSLTrainer(TrainerParts):
     """Train as FastReID's ``DefaultTrainer`` does, with its data, hooks, evaluators and checkpoints.
 
     Beyond that it trains on torch 2 and on the CPU, in one process or several; knows ``DRSLoss``; seeds from ``SEED``;
@@ -66,12 +63,12 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
 
     checkpointer: Any
 
-    def __init__(self, cfg: Any, argv: Sequence[str] = (), preset: str | None = None) -> None:
+    def __init__(self, cfg: ConfigNode, argv: Sequence[str] = (), preset: str | None = None) -> None:
         """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
         self._check(cfg)
-        cfg = _without_amp_on_cpu(cfg)
-        self._seed = chosen_seed(cfg)
-        self._facts = run_facts(cfg, self._seed, argv, preset)
+        cfg = without_amp_on_cpu(cfg)
+        self._seed = choose_seed(cfg)
+        self._argv, self._preset = tuple(argv), preset
         seed_process(self._seed)
         logger.info(f"The seed of this run is {self._seed}")  # FastReID tells of another, which counts for nothing
         if cfg.OUTPUT_DIR and fastreid.utils.comm.is_main_process():
@@ -79,58 +76,14 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         with distributed_wrapper(cfg):
             super().__init__(cfg)
         keep_gradient_buffers(self.optimizer)
-        if sub_batch_of(cfg):
-            self._trainer.run_step = functools.partial(step_in_sub_batches, self._trainer, sub_batch_of(cfg))
 
-    def _check(self, cfg: Any) -> None:
+    def _check(self, cfg: ConfigNode) -> None:
         """Check the configuration, and the data sets that no trainer of a team's own reads in its own way."""
-        problems = config_problems(cfg, processes=fastreid.utils.comm.get_world_size())
+        errors = list(config_problems(cfg, processes=fastreid.utils.comm.get_world_size()))
         for key, name in (("NAMES", "build_train_loader"), ("TESTS", "build_test_loader")):
             if getattr(type(self), name).__func__ is getattr(DRSLTrainer, name).__func__:
-                problems += dataset_problems(cfg, (key,))
-        if problems:
-            raise ConfigError(list(dict.fromkeys(problems)))
-
-    # What FastReID builds
-
-    @classmethod
-    def build_model(cls, cfg: Any) -> Any:
-        """Build the model, with DRSL where ``MODEL.LOSSES.NAME`` holds it."""
-        return build_model(cfg, super().build_model)
-
-    @classmethod
-    def build_train_loader(cls, cfg: Any) -> Any:
-        """Build the loader of the training set.
-
-        Raises:
-            DRSLError: no such data set, or one that cannot fill a batch.
-        """
-        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("NAMES", cfg.DATASETS.NAMES):
-            loader = super().build_train_loader(cfg)
-        check_batches(cfg, loader.dataset)
-        return loader
-
-    @classmethod
-    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
-        """Build the loader of a target, and count its queries.
-
-        Raises:
-            DRSLError: no such data set.
-        """
-        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("TESTS", [dataset_name]):
-            return super().build_test_loader(cfg, dataset_name)
-
-    @classmethod
-    def build_evaluator(cls, cfg: Any, dataset_name: str, output_dir: str | None = None) -> tuple[Any, Any]:
-        """Build the loader and the evaluator of a target."""
-        loader, num_query = cls.build_test_loader(cfg, dataset_name)
-        return loader, FeatureEvaluator(cfg, num_query, output_dir, target=dataset_name)
-
-    def build_writers(self) -> list[Any]:
-        """Build FastReID's writers; the line on the console shows the batch's AP as well."""
-        writers: list[Any] = super().build_writers()
-        printer = fastreid.utils.events.CommonMetricPrinter
-        return [LinePrinter(self.max_iter) if type(writer) is printer else writer for writer in writers]
+                errors += dataset_problems(cfg, (key,))
+        raise_all(errors)
 
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""
@@ -149,11 +102,11 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         hooks: list[Any] = super().build_hooks() + temperature_hooks(self.cfg, self.checkpointer.model)
         for hook in hooks:
             if isinstance(hook, fastreid.engine.hooks.EvalHook):
-                hook._func = self._recorded(hook._func)
+                hook._func = self._record(hook._func)
             if isinstance(hook, fastreid.engine.hooks.PeriodicCheckpointer):
                 self._periodic = hook
         if fastreid.utils.comm.is_main_process() and self.cfg.OUTPUT_DIR:
-            hooks.append(RunRecorder(RunFolder(self.cfg.OUTPUT_DIR), self._facts))
+            hooks.append(RunRecorder(RunFolder(self.cfg.OUTPUT_DIR), self._describe))
         return hooks
 
     # What a run does
@@ -166,12 +119,13 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         """
         super().resume_or_load(resume)
         if self.start_epoch >= self.max_epoch:
-            raise DRSLError(
-                f"--resume: the run in OUTPUT_DIR {self.cfg.OUTPUT_DIR} has all of its SOLVER.MAX_EPOCH "
-                f"{self.max_epoch} epochs behind it; a larger one trains on, --eval-only evaluates"
+            needs = (
+                f"the run in OUTPUT_DIR {self.cfg.OUTPUT_DIR} has all of its SOLVER.MAX_EPOCH {self.max_epoch} epochs "
+                "behind it; a larger one trains on, --eval-only evaluates"
             )
+            raise SettingError("--resume", "", needs)
 
-    def train(self) -> Any:
+    def train(self) -> Results | None:
         """Train and evaluate.
 
         Returns:
@@ -181,7 +135,8 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
             DRSLError: a loss that is not finite, names the epoch, the step and the values.
         """
         with known_errors_unlogged():
-            return super().train()
+            results: Results | None = super().train()
+            return results
 
     def before_epoch(self) -> None:
         """Begin an epoch: with random numbers that follow from the seed and the epoch alone."""
@@ -194,10 +149,15 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         Raises:
             DRSLError: a loss is not finite; the step is not taken.
         """
+        sub_batch = sub_batch_of(self.cfg)
         try:
-            super().run_step()
+            if sub_batch:
+                self._trainer.iter = self.iter
+                step_in_sub_batches(self._trainer, sub_batch)
+            else:
+                super().run_step()
             if tuple(self.cfg.MODEL.LOSSES.NAME) == (NAME,) and fastreid.utils.comm.is_main_process():
-                _name_a_loss_alone(self.storage)
+                name_a_loss_alone(self.storage)
         except FloatingPointError as error:
             raise DRSLError(
                 f"epoch {self.epoch + 1}, step {self.iter + 1}: {' '.join(str(error).split())}; "
@@ -213,17 +173,6 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
         end_data(self._trainer)
         super().after_train()
 
-    @classmethod
-    def test(cls, cfg: Any, model: Any) -> Any:
-        """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
-        modes = {module: module.training for module in model.modules()}
-        try:
-            with unchanged_images(model):
-                return super().test(cfg, model)
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-
     # What its checkpoints hold beyond FastReID's
 
     def state_dict(self) -> dict[str, Any]:
@@ -236,14 +185,20 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take them from a checkpoint."""
-        self._seed = self._facts["seed"] = state["seed"]
+        self._seed = state["seed"]
         if self._periodic:
             self._periodic.best_metric = state["best_metric"]
 
     _periodic: Any = None
 
-    def _recorded(self, evaluate: Any) -> Any:
-        def run() -> Any:
+    def _describe(self) -> dict[str, Any]:
+        """Return what ``environment.json`` holds."""
+        return run_facts(self.cfg, self._seed, self._argv, self._preset)
+
+    def _record(self, evaluate: Callable[[], Results]) -> Callable[[], Results]:
+        """Return an evaluation that is written down in the run folder."""
+
+        def run() -> Results:
             share_buffers(self.model)
             results = evaluate()
             if results and self.cfg.OUTPUT_DIR:
@@ -252,25 +207,3 @@ class DRSLTrainer(fastreid.engine.DefaultTrainer):
             return results
 
         return run
-
-
-def _name_a_loss_alone(storage: Any) -> None:
-    """Put a loss that is the only one under its own name into the logs; FastReID writes the total alone."""
-    latest = storage.latest()
-    total = latest.get("total_loss")
-    if total is not None and not any(name.startswith("loss_drsl") for name in latest if latest[name][1] == total[1]):
-        storage.put_scalar("loss_drsl", total[0])
-
-
-def _without_amp_on_cpu(cfg: Any) -> Any:
-    """Switch mixed precision off on the CPU, where FastReID's needs CUDA; every published configuration sets it."""
-    if not (cfg.SOLVER.AMP.ENABLED and is_cpu(cfg.MODEL.DEVICE)):
-        return cfg
-    logger.warning("SOLVER.AMP.ENABLED True is for CUDA: on MODEL.DEVICE cpu this run trains in float32")
-    cfg = cfg.clone()
-    frozen = cfg.is_frozen()
-    cfg.defrost()
-    cfg.SOLVER.AMP.ENABLED = False
-    if frozen:
-        cfg.freeze()
-    return cfg

@@ -8,24 +8,24 @@ import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
-from drsl_plugin.fastreid.checks import config_problems
-from drsl_plugin.fastreid.compat import is_cpu
-from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.recording import record_evaluation, run_facts
-from drsl_plugin.fastreid.seeding import chosen_seed, seed_process
+from drsl_plugin.fastreid.seeding import choose_seed, seed_process
 from drsl_plugin.fastreid.trainer import DRSLTrainer
+from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.types import ConfigNode
 
 
 class Job(NamedTuple):
     """What every process of a run needs to know."""
 
-    cfg: Any
+    cfg: ConfigNode
     """The configuration, merged and checked."""
     args: argparse.Namespace
     """The parsed arguments: ``resume``, ``eval_only``, ``config_file``."""
@@ -35,7 +35,7 @@ class Job(NamedTuple):
     """The name of the preset, likewise."""
 
 
-def run_job(job: Job) -> Any:
+def run_job(job: Job) -> Results | None:
     """Train and evaluate, or evaluate only; leaves the run folder ``OUTPUT_DIR``.
 
     Returns:
@@ -59,15 +59,15 @@ def run_job(job: Job) -> Any:
             raise KeyboardInterrupt(last or "; no checkpoint yet") from None
 
 
-def evaluate(job: Job) -> Any:
+def evaluate(job: Job) -> Results:
     """Evaluate ``MODEL.WEIGHTS``, and write it down in the run folder beside what is there."""
     cfg = job.cfg.clone()
     cfg.MODEL.BACKBONE.PRETRAIN = False
-    seed = chosen_seed(cfg)
+    seed = choose_seed(cfg)
     seed_process(seed)
     model = DRSLTrainer.build_model(cfg)
     ExactCheckpointer(model).load_for_evaluation(cfg.MODEL.WEIGHTS)
-    results = DRSLTrainer.test(cfg, model)
+    results: Results = DRSLTrainer.test(cfg, model)
     if fastreid.utils.comm.is_main_process() and cfg.OUTPUT_DIR:
         folder = RunFolder(cfg.OUTPUT_DIR)
         if not folder.metrics.exists():  # beside a training, leave its files
@@ -76,15 +76,7 @@ def evaluate(job: Job) -> Any:
     return results
 
 
-def is_cpu_run(cfg: Any) -> bool:
-    """Tell whether the run is on the CPU; a device that torch does not know is not."""
-    try:
-        return is_cpu(cfg.MODEL.DEVICE)
-    except RuntimeError:
-        return False
-
-
-def check_run(cfg: Any, args: argparse.Namespace, processes: int = 1) -> None:
+def check_run(cfg: ConfigNode, args: argparse.Namespace, processes: int = 1) -> None:
     """Check all that can be checked before data are read.
 
     Args:
@@ -93,37 +85,9 @@ def check_run(cfg: Any, args: argparse.Namespace, processes: int = 1) -> None:
         processes: how many share a batch, on all machines.
 
     Raises:
-        ConfigError: a line for each setting: its name, what it got and what would do.
+        ConfigError: an error for each setting: its name, what it got and what would do.
     """
-    problems = run_problems(cfg, args, processes)
-    if problems:
-        raise ConfigError(problems)
-
-
-def run_problems(cfg: Any, args: argparse.Namespace, processes: int) -> list[str]:
-    """Return what :func:`check_run` raises."""
-    return [
-        *config_problems(cfg, processes, evaluate_only=args.eval_only),
-        *dataset_problems(cfg, ("TESTS",) if args.eval_only else ("NAMES", "TESTS")),
-        *_folder_problems(cfg, resume=args.resume, evaluate_only=args.eval_only),
-    ]
-
-
-def _folder_problems(cfg: Any, *, resume: bool, evaluate_only: bool) -> list[str]:
-    problems = []
-    tag = Path(cfg.OUTPUT_DIR, "last_checkpoint")
-    if resume and evaluate_only:
-        problems.append("--resume --eval-only: an evaluation is of MODEL.WEIGHTS and resumes nothing; leave one out")
-    elif resume and not tag.is_file():
-        problems.append(
-            f"--resume: OUTPUT_DIR {cfg.OUTPUT_DIR} has no checkpoint to go on from; leave --resume out, or name the "
-            "folder of the run (SOLVER.CHECKPOINT_PERIOD says how many epochs lie between two)"
-        )
-    elif resume and not Path(cfg.OUTPUT_DIR, tag.read_text(encoding="utf-8").strip()).is_file():
-        problems.append(f"--resume: {tag} names {tag.read_text(encoding='utf-8').strip()}, which is not there")
-    if evaluate_only and not cfg.MODEL.WEIGHTS:
-        problems.append("--eval-only: of random weights; name a checkpoint with MODEL.WEIGHTS")
-    return problems
+    raise_all(problems(cfg, processes, resume=args.resume, evaluate_only=args.eval_only))
 
 
 @contextlib.contextmanager

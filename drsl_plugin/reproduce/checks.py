@@ -49,15 +49,15 @@ def _torchreid_problems(arguments: Sequence[str], root: Path) -> list[str]:
 def _fastreid_problems(arguments: Sequence[str], root: Path) -> list[str]:
     os.environ.setdefault("FASTREID_DATASETS", str(root.absolute()))  # read when FastReID is imported, which is here
     from drsl_plugin.fastreid import datasets
-    from drsl_plugin.fastreid.checks import config_problems
     from drsl_plugin.fastreid.main import configure, parser
+    from drsl_plugin.fastreid.problems import config_problems
 
     args = parser().parse_args(arguments)
     try:
-        cfg, _, problems = configure(args)
+        cfg, _, merging = configure(args)
     except DRSLError as error:
         return [str(error)]
-    problems += config_problems(cfg)
+    errors = [*merging, *config_problems(cfg)]
     if datasets.root().absolute() == root.absolute():
-        problems += datasets.dataset_problems(cfg)
-    return problems
+        errors += datasets.dataset_problems(cfg)
+    return list(map(str, errors))

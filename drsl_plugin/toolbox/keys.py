@@ -40,6 +40,10 @@ class DRSLKeys:
         """Return the whole key of a setting."""
         return f"{self.node}.{self._spelling[name]}"
 
+    def all_dotted(self) -> dict[str, str]:
+        """Return the whole key of each setting that has one, by the setting's name."""
+        return {name: self.dotted(name) for name in self._spelling}
+
     def defaults(self) -> dict[str, Any]:
         """Return the defaults by their keys in the node."""
         return {key: setting.in_files for key, setting in self.settings.items()}

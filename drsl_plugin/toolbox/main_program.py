@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 
 
 @contextlib.contextmanager
@@ -29,21 +29,22 @@ def as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def plain_config_errors(command: str = "drsl run") -> Iterator[None]:
+def plain_config_errors(command: str = "drsl run", reader: str = "") -> Iterator[None]:
     """Turn what yacs raises of a script's options, by assertions among others, and a missing file into one line.
 
     Args:
         command: begins the line.
+        reader: the toolbox's module that opens the files which a script names; without one, a missing file is raised.
 
     Raises:
-        DRSLError: yacs' own words, or the file's name.
+        SettingError: in yacs' own words, or with the file's name.
     """
     try:
         yield
     except (AssertionError, KeyError, ValueError, FileNotFoundError) as error:
         innermost = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
         if innermost.startswith("yacs"):
-            raise DRSLError(f"{command}: {' '.join(map(str, error.args))}") from error
-        if isinstance(error, FileNotFoundError) and innermost == "fastreid.utils.file_io":
-            raise DRSLError(f"{command}: no such file: {error.filename!r}") from error
+            raise SettingError(command, "", " ".join(map(str, error.args))) from error
+        if isinstance(error, FileNotFoundError) and innermost == reader:
+            raise SettingError(command, "", f"no such file: {error.filename!r}") from error
         raise

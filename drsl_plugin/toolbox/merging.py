@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.toolbox.types import ConfigNode
 
 
 class KeyTypeError(SettingError):
@@ -48,7 +49,7 @@ class UnpairedError(SettingError):
         return f"{self.needs}: {self.setting!r} stands alone"
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any] | ConfigNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield every key that can be set, dotted, and its value.
 
     Example:

@@ -42,10 +42,15 @@ def below_least(values: Mapping[str, Any], least: Mapping[str, float]) -> Iterat
             yield SettingError(key, value, f"must be {least[key]} or above")
 
 
-def missing_file(setting: Keyed) -> Iterator[SettingError]:
-    """Yield an error where a key names a file that is not there; an empty one names none, an address is left alone."""
+def missing_file(setting: Keyed, *, home: bool = True) -> Iterator[SettingError]:
+    """Yield an error where a key names a file that is not there; an empty one names none, an address is left alone.
+
+    Args:
+        setting: the key and the file.
+        home: whether ``~`` is a home folder to the toolbox.
+    """
     path = str(setting.value)
-    if path and "://" not in path and not Path(path).expanduser().is_file():
+    if path and "://" not in path and not (Path(path).expanduser() if home else Path(path)).is_file():
         yield SettingError(setting.key, path, "no such file")
 
 

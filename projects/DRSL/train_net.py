@@ -7,10 +7,16 @@ sys.path.append(".")
 
 # isort: off
 # First: this makes FastReID importable on today's Python and torch.
-from drsl_plugin.fastreid import DRSLTrainer, ExactCheckpointer, add_drsl_config, check_run, launch
+from drsl_plugin.fastreid import (
+    DRSLTrainer,
+    ExactCheckpointer,
+    add_drsl_config,
+    check_run,
+    launch,
+    plain_config_errors,
+)
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.toolbox.main_program import plain_config_errors
 from fastreid.config import get_cfg
 from fastreid.engine import default_argument_parser, default_setup
 from fastreid.utils import comm
@@ -61,6 +67,6 @@ if __name__ == "__main__":
             cpu=on_cpu or None,
         )
     except DRSLError as error:
-        for problem in getattr(error, "problems", [error]):
-            print(f"error: {problem}", file=sys.stderr)
+        for each in error.errors:
+            print(f"error: {each}", file=sys.stderr)
         sys.exit(2)

@@ -41,7 +41,7 @@ from drsl_plugin.fastreid.evaluation import FeatureEvaluator, _can_compile
 from drsl_plugin.fastreid.host import INSTALL, fastreid
 from drsl_plugin.fastreid.processes import _gloo_process, _Job, launch
 from drsl_plugin.fastreid.recording import LinePrinter
-from drsl_plugin.fastreid.seeding import chosen_seed, mixed, seed_process, start_epoch_of_data
+from drsl_plugin.fastreid.seeding import choose_seed, derive_seed, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.troubles import Facts, list_troubles
 
 FASTREID = Path(fastreid.__file__).parent
@@ -473,7 +473,7 @@ def draws() -> tuple[float, ...]:
 
 @pytest.mark.usefixtures("log_handlers", "random_state")
 def test_stock_setup_seeds_by_the_clock(tmp_path: Path) -> None:
-    """When the first half fails, FastReID can be seeded, and ``SEED`` and ``seeding.chosen_seed`` can go."""
+    """When the first half fails, FastReID can be seeded, and ``SEED`` and ``seeding.choose_seed`` can go."""
     cfg = config("SEED", 7, "OUTPUT_DIR", str(tmp_path), "CUDNN_BENCHMARK", False)
     args = argparse.Namespace(config_file="", eval_only=True)
     found = []
@@ -482,7 +482,7 @@ def test_stock_setup_seeds_by_the_clock(tmp_path: Path) -> None:
         found.append(draws())
     assert all(first != second for first, second in zip(*found, strict=True))
 
-    assert chosen_seed(cfg) == 7
+    assert choose_seed(cfg) == 7
     found = []
     for seed in (7, 7, 8):
         seed_process(seed)
@@ -502,13 +502,13 @@ def test_each_process_has_random_numbers_of_its_own(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("cfg", [config(), config("SEED", -5), fastreid.config.get_cfg()])
 def test_without_a_seed_each_run_has_another(cfg: Any) -> None:
-    seeds = {chosen_seed(cfg) for _ in range(8)}
+    seeds = {choose_seed(cfg) for _ in range(8)}
     assert len(seeds) > 1
     assert min(seeds) >= 0
 
 
 def test_seeds_are_mixed_well() -> None:
-    numbers = {mixed(seed, epoch) for seed, epoch in itertools.product(range(30), repeat=2)}
+    numbers = {derive_seed(seed, epoch) for seed, epoch in itertools.product(range(30), repeat=2)}
     assert len(numbers) == 900
     assert all(0 <= number < 2**31 for number in numbers)
 

@@ -16,8 +16,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from drsl_plugin.cli import app
-from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.config import get_cfg
+from drsl_plugin.fastreid.problems import config_problems
 
 Options = Callable[..., list[str]]
 
@@ -247,7 +247,7 @@ def test_every_image_that_mgn_can_cut_will_do(last_stride: int, tmp_path: Path, 
         if len(rows.chunk(3, dim=2)) != 3:  # the branches that are cut do not look at LAST_STRIDE
             too_low.append(height)
         cfg.INPUT.SIZE_TRAIN = cfg.INPUT.SIZE_TEST = [height, 32]
-        if any("MGN cannot cut" in problem for problem in config_problems(cfg)):
+        if any("MGN cannot cut" in str(problem) for problem in config_problems(cfg)):
             refused.append(height)
     assert refused == too_low
 

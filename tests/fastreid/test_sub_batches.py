@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid import DRSLMGN
-from drsl_plugin.fastreid.checks import config_problems
 from drsl_plugin.fastreid.compat import keep_gradient_buffers
 from drsl_plugin.fastreid.config import get_cfg
-from drsl_plugin.fastreid.meta_arch import build_model, drsl_settings
+from drsl_plugin.fastreid.meta_arch import build_model, drsl_arguments
+from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.sub_batches import step_in_sub_batches
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 
@@ -186,7 +186,7 @@ def small_mgn(cfg: Any) -> DRSLMGN:
         parts[f"neck{number}"] = nn.Sequential(nn.BatchNorm2d(32), nn.Tanh(), nn.Conv2d(32, 32, 1))
     names = ("b1", "b2", "b21", "b22", "b3", "b31", "b32", "b33")
     parts.update({f"{name}_head": fastreid.modeling.heads.build_heads(cfg) for name in names})
-    return DRSLMGN(**parts, drsl=drsl_settings(cfg))
+    return DRSLMGN(**parts, **drsl_arguments(cfg))
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -255,7 +255,8 @@ def problems(processes: int = 1, evaluate_only: bool = False, **changes: Any) ->
         **changes,
     }
     cfg.merge_from_list([word for pair in settings.items() for word in pair])
-    return [line for line in config_problems(cfg, processes, evaluate_only=evaluate_only) if SUB_BATCH in line]
+    lines = map(str, config_problems(cfg, processes, evaluate_only=evaluate_only))
+    return [line for line in lines if SUB_BATCH in line]
 
 
 def test_sizes_that_do_not_divide_are_told() -> None:

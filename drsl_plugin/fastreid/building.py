@@ -1,0 +1,91 @@
+"""What a training is built of: FastReID's own, with DRSL, and with or without CUDA."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+from torch.utils.data import DataLoader
+
+from drsl_plugin.fastreid.compat import is_cpu, plain_loaders, unchanged_images
+from drsl_plugin.fastreid.datasets import check_batches, data_errors
+from drsl_plugin.fastreid.evaluation import FeatureEvaluator
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.recording import LinePrinter
+from drsl_plugin.fastreid.types import Results, Writer
+from drsl_plugin.toolbox.types import ConfigNode
+
+logger = logging.getLogger("fastreid.drsl")
+
+
+class TrainerParts(fastreid.engine.DefaultTrainer):
+    """What FastReID's ``DefaultTrainer`` builds and evaluates with, on today's torch."""
+
+    @classmethod
+    def build_model(cls, cfg: ConfigNode) -> nn.Module:
+        """Build the model, with DRSL where ``MODEL.LOSSES.NAME`` holds it."""
+        return build_model(cfg, super().build_model)
+
+    @classmethod
+    def build_train_loader(cls, cfg: ConfigNode) -> DataLoader[object]:
+        """Build the loader of the training set.
+
+        Raises:
+            SettingError: no such data set, or one that cannot fill a batch.
+        """
+        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("NAMES", cfg.DATASETS.NAMES):
+            loader: DataLoader[object] = super().build_train_loader(cfg)
+        check_batches(cfg, loader.dataset)  # type: ignore[arg-type]  # of FastReID's class
+        return loader
+
+    @classmethod
+    def build_test_loader(cls, cfg: ConfigNode, dataset_name: str) -> tuple[DataLoader[object], int]:
+        """Build the loader of a target, and count its queries.
+
+        Raises:
+            SettingError: no such data set.
+        """
+        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("TESTS", [dataset_name]):
+            loader, queries = super().build_test_loader(cfg, dataset_name)
+            return loader, queries
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: ConfigNode, dataset_name: str, output_dir: str | None = None
+    ) -> tuple[DataLoader[object], FeatureEvaluator]:
+        """Build the loader and the evaluator of a target."""
+        loader, num_query = cls.build_test_loader(cfg, dataset_name)
+        return loader, FeatureEvaluator(cfg, num_query, output_dir, target=dataset_name)
+
+    def build_writers(self) -> list[Writer]:
+        """Build FastReID's writers; the line on the console shows the batch's AP as well."""
+        writers: list[Writer] = super().build_writers()
+        printer = fastreid.utils.events.CommonMetricPrinter
+        return [LinePrinter(self.max_iter) if type(writer) is printer else writer for writer in writers]
+
+    @classmethod
+    def test(cls, cfg: ConfigNode, model: nn.Module) -> Results:
+        """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
+        modes = {module: module.training for module in model.modules()}
+        try:
+            with unchanged_images(model):
+                results: Results = super().test(cfg, model)
+                return results
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+
+
+def without_amp_on_cpu(cfg: ConfigNode) -> ConfigNode:
+    """Switch mixed precision off on the CPU, where FastReID's needs CUDA; every published configuration sets it."""
+    if not (cfg.SOLVER.AMP.ENABLED and is_cpu(cfg.MODEL.DEVICE)):
+        return cfg
+    logger.warning("SOLVER.AMP.ENABLED True is for CUDA: on MODEL.DEVICE cpu this run trains in float32")
+    cfg = cfg.clone()
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.SOLVER.AMP.ENABLED = False
+    if frozen:
+        cfg.freeze()
+    return cfg
