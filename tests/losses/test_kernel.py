@@ -117,7 +117,7 @@ def test_numbers_reach_the_kernel_in_double_precision():
 COMPILE = """
 import inspect, sys, triton
 from triton.backends.compiler import GPUTarget
-from drsl_plugin.losses.backends import launch
+from drsl_plugin.losses.backends import kernel, launch
 
 kind, sort, relaxation, arch = sys.argv[1:]
 constants = {"SIGMOID": relaxation == "sigmoid", "SORT": sort, "SEPARATE": sort == "angle", "EXACT": True,
