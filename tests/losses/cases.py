@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any, NamedTuple
 
 import torch
@@ -96,3 +100,38 @@ def error(actual: Tensor | float, expected: Tensor | float) -> float:
 def assert_near(actual: Tensor | float, expected: Tensor | float, dtype: torch.dtype = torch.float64) -> None:
     difference = error(actual, expected)
     assert difference <= TOLERANCE[dtype], f"{actual} is not {expected}: off by {difference:.2g}"
+
+
+class Call(NamedTuple):
+    """A call of a function of the package."""
+
+    function: str
+    through: list[str]
+    """The modules of the package that are on the way to it, from the first to its own."""
+
+
+@contextlib.contextmanager
+def follow_calls() -> Iterator[list[Call]]:
+    """Write down every call of a function of the package."""
+    calls: list[Call] = []
+
+    def write_down(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and _module(frame).startswith("drsl_plugin."):
+            through: dict[str, None] = {}
+            above: FrameType | None = frame
+            while above is not None:
+                if _module(above).startswith("drsl_plugin."):
+                    through[_module(above)] = None
+                above = above.f_back
+            calls.append(Call(frame.f_code.co_name, list(reversed(through))))
+
+    before = sys.getprofile()
+    sys.setprofile(write_down)
+    try:
+        yield calls
+    finally:
+        sys.setprofile(before)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))

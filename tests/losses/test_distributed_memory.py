@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from cases import SETTINGS, assert_near, name
+from cases import SETTINGS, assert_near, follow_calls, name
 from oracle import oracle
 
 from drsl_plugin import DRSLoss, DRSLParts
@@ -60,6 +60,7 @@ def process(rank: int, folder: str) -> None:
     left["looked at"] = looked_at(rank)
     left["half"] = half(rank)
     left["too large"] = too_large(rank)
+    left["checks"] = checks(rank)
     torch.save(left, Path(folder, f"{rank}.pt"))
     dist.barrier()
     dist.destroy_process_group()
@@ -100,6 +101,17 @@ def too_large(rank: int) -> str:
     except ValueError as problem:
         return str(problem)
     return ""
+
+
+def checks(rank: int) -> list[int]:
+    """How often a batch is checked, without and with a memory."""
+    counts = []
+    for size in (0, 8):
+        with follow_calls() as calls:
+            batch = [tensor[rank] for tensor in batch_of("positives everywhere", 0)]
+            distributed_drsl_loss(DRSLoss(memory_size=size), *batch)
+        counts.append([call.function for call in calls].count("check_batch"))
+    return counts
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +171,7 @@ def test_half_precision_is_stored_in_float32(left: list[dict[str, Any]]) -> None
 def test_a_memory_smaller_than_the_batch_of_all_processes(left: list[dict[str, Any]]) -> None:
     message = "memory_size must be at least the batch of 2 processes, 8 embeddings in all, got 7"
     assert [each["too large"] for each in left] == [message, message]
+
+
+def test_a_batch_is_checked_once(left: list[dict[str, Any]]) -> None:
+    assert [each["checks"] for each in left] == [[1, 1], [1, 1]]
