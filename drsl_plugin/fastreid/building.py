@@ -7,8 +7,8 @@ import logging
 from torch import nn
 from torch.utils.data import DataLoader
 
-from drsl_plugin.fastreid.compat import is_cpu, plain_loaders, unchanged_images
-from drsl_plugin.fastreid.datasets import check_batches, data_errors
+from drsl_plugin.fastreid.compat import is_cpu, keep_images, use_plain_loaders
+from drsl_plugin.fastreid.datasets import check_batches, explain_data_errors
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
@@ -34,7 +34,10 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         Raises:
             SettingError: no such data set, or one that cannot fill a batch.
         """
-        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("NAMES", cfg.DATASETS.NAMES):
+        with (
+            use_plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS),
+            explain_data_errors("NAMES", cfg.DATASETS.NAMES),
+        ):
             loader: DataLoader[object] = super().build_train_loader(cfg)
         check_batches(cfg, loader.dataset)  # type: ignore[arg-type]  # of FastReID's class
         return loader
@@ -46,7 +49,10 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         Raises:
             SettingError: no such data set.
         """
-        with plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS), data_errors("TESTS", [dataset_name]):
+        with (
+            use_plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS),
+            explain_data_errors("TESTS", [dataset_name]),
+        ):
             loader, queries = super().build_test_loader(cfg, dataset_name)
             return loader, queries
 
@@ -69,7 +75,7 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
         modes = {module: module.training for module in model.modules()}
         try:
-            with unchanged_images(model):
+            with keep_images(model):
                 results: Results = super().test(cfg, model)
                 return results
         finally:
@@ -77,7 +83,7 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
                 module.training = mode
 
 
-def without_amp_on_cpu(cfg: ConfigNode) -> ConfigNode:
+def switch_amp_off_on_cpu(cfg: ConfigNode) -> ConfigNode:
     """Switch mixed precision off on the CPU, where FastReID's needs CUDA; every published configuration sets it."""
     if not (cfg.SOLVER.AMP.ENABLED and is_cpu(cfg.MODEL.DEVICE)):
         return cfg

@@ -37,7 +37,7 @@ def keep_gradient_buffers(optimizer: torch.optim.Optimizer) -> None:
 
 
 @contextlib.contextmanager
-def plain_loaders(device: str, workers: int) -> Iterator[None]:
+def use_plain_loaders(device: str, workers: int) -> Iterator[None]:
     """Build loaders that need no CUDA (F5).
 
     Cause: ``DataLoaderX`` makes a CUDA stream when it is built; all distributions. To see it gone:
@@ -65,7 +65,7 @@ def plain_loaders(device: str, workers: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def distributed_wrapper(cfg: ConfigNode) -> Iterator[None]:
+def wrap_without_cuda(cfg: ConfigNode) -> Iterator[None]:
     """Let the trainer wrap a model that is on the CPU, or whose classifier gets no gradient (F13).
 
     Cause: ``DefaultTrainer`` gives ``DistributedDataParallel`` the process's rank as ``device_ids``, a ValueError on
@@ -96,7 +96,7 @@ def share_buffers(model: torch.nn.Module) -> None:
 
 
 @contextlib.contextmanager
-def unchanged_images(model: torch.nn.Module) -> Iterator[None]:
+def keep_images(model: torch.nn.Module) -> Iterator[None]:
     """Keep a model from normalising the images of a batch in place.
 
     Cause: ``Baseline`` and ``MGN`` do, so that with ``TEST.FLIP.ENABLED`` the flipped images are normalised twice. All
@@ -143,7 +143,7 @@ class FrozenSteps:
 
 
 @contextlib.contextmanager
-def known_errors_unlogged() -> Iterator[None]:
+def hide_known_errors() -> Iterator[None]:
     """Keep an error that will be printed as one line out of the log, where it would stand with its traceback (F14).
 
     Cause: ``TrainerBase.train`` logs every exception that it passes on. All distributions. To see it gone:

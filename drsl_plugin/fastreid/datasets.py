@@ -65,7 +65,7 @@ def folders(name: str, dataset: type) -> Sequence[str]:
 
 
 @contextlib.contextmanager
-def data_errors(key: str, names: Sequence[str]) -> Iterator[None]:
+def explain_data_errors(key: str, names: Sequence[str]) -> Iterator[None]:
     """Say in one line what FastReID's classes raise of files that are not there."""
     try:
         yield

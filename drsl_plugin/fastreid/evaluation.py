@@ -68,7 +68,7 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
         _check_matches(self._target, arrays)
         if self._target and self.cfg.OUTPUT_DIR:
             RunFolder(self.cfg.OUTPUT_DIR).save_features(self._target, arrays)
-        with _any_gallery(arrays):
+        with _rank_any_gallery(arrays):
             results: dict[str, float] = super().evaluate()
         return results
 
@@ -120,7 +120,7 @@ def _check_matches(target: str, arrays: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _any_gallery(arrays: dict[str, Any]) -> Iterator[None]:
+def _rank_any_gallery(arrays: dict[str, Any]) -> Iterator[None]:
     """Rank small galleries too.
 
     Cause: ``fastreid.evaluation.rank.eval_market1501`` stacks curves that are as long as what is left of the gallery

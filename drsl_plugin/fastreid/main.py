@@ -12,7 +12,7 @@ from drsl_plugin.fastreid.config import get_cfg, merge_file, merge_options
 from drsl_plugin.fastreid.keys import KEYS, SEED_MEANING
 from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.processes import launch, no_meeting_place
-from drsl_plugin.fastreid.training import Job, run_job, unharmed_folder
+from drsl_plugin.fastreid.training import Job, leave_folder_unharmed, run_job
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.presets import preset_name, resolve_config
 from drsl_plugin.toolbox.types import ConfigNode
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> Results | None:
     job = Job(cfg, _with_file(args), tuple(argv), preset)
     with contextlib.ExitStack() as stack:
         if args.machine_rank == 0:
-            stack.enter_context(unharmed_folder(cfg.OUTPUT_DIR, keep_config=args.eval_only))
+            stack.enter_context(leave_folder_unharmed(cfg.OUTPUT_DIR, keep_config=args.eval_only))
         return launch(
             run_job, processes, args.num_machines, args.machine_rank, args.dist_url, (job,), cpu=is_cpu_run(cfg)
         )

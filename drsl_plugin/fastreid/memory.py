@@ -11,6 +11,7 @@ import torch
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.losses import FeatureLosses
+from drsl_plugin.losses.features import MemoryCase, compare_memories
 from drsl_plugin.losses.memory import MemoryState
 
 logger = logging.getLogger("fastreid.drsl")
@@ -63,8 +64,10 @@ def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, w
         memories: those of the run, or None.
         where: the setting and the file, for the line.
     """
-    if memories is not None and KEY not in checkpoint:
-        size = f"{KEYS.dotted('memory_size')} {memories.size}"
-        logger.warning(f"{where}: holds no memory of embeddings; that of {size} starts empty")
-    elif memories is None and KEY in checkpoint:
+    size = 0 if memories is None else memories.size
+    case = compare_memories(checkpoint.get(KEY), size)
+    if case is MemoryCase.NONE_SAVED:
+        setting = f"{KEYS.dotted('memory_size')} {size}"
+        logger.warning(f"{where}: holds no memory of embeddings; that of {setting} starts empty")
+    elif case is MemoryCase.NONE_WANTED:
         logger.warning(f"{where}: holds a memory of embeddings, which this run leaves aside: it has none")

@@ -10,11 +10,11 @@ from drsl_plugin.fastreid.choices import SAMPLERS, device_problems, unknown_name
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS, dataset_problems
 from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
-from drsl_plugin.losses.two_stage import sub_batch_problem
 from drsl_plugin.toolbox.merging import leaves
 from drsl_plugin.toolbox.rules import (
     Keyed,
     bad_folder,
+    bad_sub_batch,
     below_least,
     missing_file,
     multiples,
@@ -128,9 +128,8 @@ def _batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
 def _sub_batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
     losses, batch = cfg.MODEL.LOSSES, cfg.SOLVER.IMS_PER_BATCH
     sub_batch = losses.DRSL.get("SUB_BATCH", 0) if NAME in losses.NAME and "DRSL" in losses else 0
-    problem = sub_batch_problem(sub_batch, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
-    if problem:
-        yield SettingError(KEYS.dotted("sub_batch"), sub_batch, problem)
+    setting = Keyed(KEYS.dotted("sub_batch"), sub_batch)
+    yield from bad_sub_batch(setting, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
 
 
 def _folder_problems(cfg: ConfigNode, *, resume: bool, evaluate_only: bool) -> Iterator[SettingError]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from drsl_plugin.fastreid.compat import share_buffers
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import PARTS
 from drsl_plugin.fastreid.temperature import TEMPERATURE
-from drsl_plugin.fastreid.types import EventStorage
+from drsl_plugin.fastreid.types import EventStorage, Results, Trainer
 from drsl_plugin.runs.folder import RunFolder, environment
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -61,7 +62,7 @@ def name_a_loss_alone(storage: EventStorage) -> None:
 
 
 def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mapping[str, Any], **at: Any) -> None:
-    """Write a line an evaluated target to ``metrics.jsonl``, fractions of 1.
+    """Write a line for each evaluated target to ``metrics.jsonl``, fractions of 1.
 
     Args:
         folder: the run's folder.
@@ -77,7 +78,21 @@ def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mappin
         folder.log(**at, target=target, mAP=float(values["mAP"]) / 100, mINP=float(values["mINP"]) / 100, **ranks)
 
 
-def run_facts(cfg: ConfigNode, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
+def record_each(evaluate: Callable[[], Results], trainer: Trainer) -> Callable[[], Results]:
+    """Return an evaluation of a training whose results are written down in the run folder."""
+
+    def evaluate_and_record() -> Results:
+        share_buffers(trainer.model)
+        results = evaluate()
+        if results and trainer.cfg.OUTPUT_DIR:
+            at = {"step": trainer.iter, "epoch": trainer.epoch + 1}
+            record_evaluation(RunFolder(trainer.cfg.OUTPUT_DIR), trainer.cfg.DATASETS.TESTS, results, **at)
+        return results
+
+    return evaluate_and_record
+
+
+def describe_run(cfg: ConfigNode, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
     """Return what ``environment.json`` holds."""
     cuda = not cfg.MODEL.DEVICE.startswith("cpu")
     facts = environment(seed=seed, preset=preset, argv=argv, toolbox=fastreid, cuda=cuda)

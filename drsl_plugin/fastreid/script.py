@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from drsl_plugin.errors import raise_all
-from drsl_plugin.fastreid.compat import keep_gradient_buffers, plain_loaders
+from drsl_plugin.fastreid.compat import keep_gradient_buffers, use_plain_loaders
 from drsl_plugin.fastreid.config import add_drsl_config
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
@@ -23,7 +23,7 @@ from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.processes import launch
 from drsl_plugin.fastreid.trainer import DRSLTrainer
-from drsl_plugin.fastreid.training import quiet_warnings
+from drsl_plugin.fastreid.training import silence_old_warnings
 from drsl_plugin.toolbox import main_program
 from drsl_plugin.toolbox.main_program import as_main_program
 from drsl_plugin.toolbox.patching import Owner, replaced_all
@@ -44,7 +44,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         DRSLError: bad settings.
     """
     script = script.resolve()
-    with _drsl_known(script, argv), plain_config_errors():
+    with _make_drsl_known(script, argv), plain_config_errors():
         runpy.run_path(str(script), run_name="__main__")
 
 
@@ -69,7 +69,7 @@ def plain_config_errors(command: str = "drsl run") -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
+def _make_drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
     engine, defaults = fastreid.engine, sys.modules["fastreid.engine.defaults"]
     meta_arch, evaluation = fastreid.modeling.meta_arch, fastreid.evaluation
     stock_setup, stock_optimizer = defaults.default_setup, fastreid.solver.build_optimizer
@@ -89,8 +89,8 @@ def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
         (defaults, "DefaultTrainer", DRSLTrainer),
         (engine, "default_setup", default_setup),
         (defaults, "default_setup", default_setup),
-        (engine, "launch", _launch_like(script, argv)),
-        (sys.modules["fastreid.engine.launch"], "launch", _launch_like(script, argv)),
+        (engine, "launch", _make_launch(script, argv)),
+        (sys.modules["fastreid.engine.launch"], "launch", _make_launch(script, argv)),
         (fastreid.modeling, "build_model", build_model),
         (meta_arch, "build_model", build_model),
         (fastreid.solver, "build_optimizer", build_optimizer),
@@ -99,16 +99,16 @@ def _drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
     ]
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_main_program(script, argv))
-        stack.enter_context(quiet_warnings())
-        stack.enter_context(_drsl_in_defaults())
+        stack.enter_context(silence_old_warnings())
+        stack.enter_context(_add_drsl_to_defaults())
         if not torch.cuda.is_available():
-            stack.enter_context(plain_loaders("cpu", workers=sys.maxsize))
+            stack.enter_context(use_plain_loaders("cpu", workers=sys.maxsize))
         stack.enter_context(replaced_all(*replacements))
         yield
 
 
 @contextlib.contextmanager
-def _drsl_in_defaults() -> Iterator[None]:
+def _add_drsl_to_defaults() -> Iterator[None]:
     """Add the DRSL node to the defaults that ``get_cfg()`` copies."""
     defaults = importlib.import_module("fastreid.config.defaults")._C
     add_drsl_config(defaults)
@@ -118,7 +118,7 @@ def _drsl_in_defaults() -> Iterator[None]:
         del defaults.MODEL.LOSSES["DRSL"], defaults["SEED"]
 
 
-def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
+def _make_launch(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
     """Return a ``launch`` whose processes know DRSL before they import the script."""
 
     def launch_script(
@@ -132,7 +132,7 @@ def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
         if num_gpus_per_machine * num_machines <= 1:
             return main_func(*args)
         work = pickle.dumps((main_func, args))  # now, while the script is the main module
-        with _main_not_imported():
+        with _keep_main_from_import():
             return launch(
                 _in_process, num_gpus_per_machine, num_machines, machine_rank, dist_url, (script, tuple(argv), work)
             )
@@ -141,7 +141,7 @@ def _launch_like(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _main_not_imported() -> Iterator[None]:
+def _keep_main_from_import() -> Iterator[None]:
     """Keep new processes from importing the main module before anything of ours: FastReID cannot be imported yet."""
     main = sys.modules["__main__"]
     file = main.__dict__.pop("__file__", None)
@@ -154,7 +154,7 @@ def _main_not_imported() -> Iterator[None]:
 
 def _in_process(script: Path, argv: tuple[str, ...], work: bytes) -> None:
     """Import the script as :mod:`multiprocessing` would, with DRSL known, and call its function."""
-    with _drsl_known(script, argv):
+    with _make_drsl_known(script, argv):
         main = types.ModuleType("__mp_main__")
         main.__dict__.update(runpy.run_path(str(script), run_name="__mp_main__"))
         sys.modules["__main__"] = sys.modules["__mp_main__"] = main

@@ -13,18 +13,18 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.fastreid.compat import unchanged_images
+from drsl_plugin.fastreid.compat import keep_images
 from drsl_plugin.fastreid.config import training_settings
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.fastreid.types import Loop
 from drsl_plugin.losses import TwoStage
-from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.losses.two_stage import indivisible_batch
 from drsl_plugin.toolbox.patching import replaced
 from drsl_plugin.toolbox.types import ConfigNode
 
 
-def sub_batch_of(cfg: ConfigNode) -> int:
+def find_sub_batch(cfg: ConfigNode) -> int:
     """Return the size of a sub-batch, 0 for the batch in one piece, as it is without ``DRSLoss`` among the losses."""
     training = training_settings(cfg)
     return 0 if training is None else training.sub_batch
@@ -51,8 +51,9 @@ def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
     scaler = getattr(loop, "grad_scaler", None)
     mixed_precision = contextlib.nullcontext if scaler is None else functools.partial(torch.autocast, "cuda")
     architecture: Any = loop.model.module if isinstance(loop.model, DistributedDataParallel) else loop.model
-    with _outputs_alone(architecture), _blame_sub_batch(sub_batch):
-        two_stage = TwoStage(loop.model, _split(data, sub_batch), mixed_precision)
+    parts = _split(data, sub_batch)
+    with _return_outputs(architecture), _blame_sub_batch(sub_batch):
+        two_stage = TwoStage(loop.model, parts, mixed_precision)
         arguments, options = two_stage.outputs
     with mixed_precision():
         loss_dict = architecture.losses(*arguments, **options)
@@ -60,7 +61,7 @@ def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
 
     loop.optimizer.zero_grad()
     (losses if scaler is None else scaler.scale(losses)).backward()
-    with _outputs_alone(architecture):
+    with _return_outputs(architecture):
         two_stage.backward()
 
     loop._write_metrics(loss_dict, data_time)
@@ -75,11 +76,11 @@ def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
 
 
 @contextlib.contextmanager
-def _outputs_alone(architecture: nn.Module) -> Iterator[None]:
+def _return_outputs(architecture: nn.Module) -> Iterator[None]:
     """Let an architecture return what it would give to its ``losses``, of which it makes its losses otherwise."""
     with (
         replaced(architecture, "losses", lambda *outputs, **options: (outputs, options)),
-        unchanged_images(architecture),  # it is given them twice
+        keep_images(architecture),  # it is given them twice
     ):
         yield
 
@@ -96,9 +97,8 @@ def _blame_sub_batch(sub_batch: int) -> Iterator[None]:
 def _split(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:
     """Cut a batch into sub-batches: everything in it that there is one of for each image."""
     batch = len(data["targets"])
-    problem = sub_batch_problem(sub_batch, batch, f"a batch of {batch}")
-    if problem:
-        raise ValueError(problem)
+    for error in indivisible_batch(sub_batch, batch, f"a batch of {batch}"):
+        raise error.named(KEYS.dotted("sub_batch"))
     whole = {key: value for key, value in data.items() if not (hasattr(value, "__len__") and len(value) == batch)}
     return [
         {key: value if key in whole else value[first : first + sub_batch] for key, value in data.items()}

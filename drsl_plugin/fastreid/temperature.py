@@ -34,7 +34,7 @@ class TemperatureHook(fastreid.engine.train_loop.HookBase):
         self.trainer.storage.put_scalar(TEMPERATURE, temperature)
 
 
-def temperature_hooks(cfg: ConfigNode, model: nn.Module) -> list[TemperatureHook]:
+def build_temperature_hooks(cfg: ConfigNode, model: nn.Module) -> list[TemperatureHook]:
     """Return the hook that a configuration asks for; none where the temperature is constant, or no DRSL is trained.
 
     Args:

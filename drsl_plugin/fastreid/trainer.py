@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from drsl_plugin.errors import DRSLError, SettingError, raise_all
-from drsl_plugin.fastreid.building import TrainerParts, without_amp_on_cpu
+from drsl_plugin.fastreid.building import TrainerParts, switch_amp_off_on_cpu
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
 from drsl_plugin.fastreid.compat import (
     FrozenSteps,
-    distributed_wrapper,
+    hide_known_errors,
     keep_gradient_buffers,
-    known_errors_unlogged,
-    share_buffers,
+    wrap_without_cuda,
 )
 from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.fastreid.memory import KEY, Memories
 from drsl_plugin.fastreid.problems import config_problems
-from drsl_plugin.fastreid.recording import RunRecorder, name_a_loss_alone, record_evaluation, run_facts
+from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
 from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
-from drsl_plugin.fastreid.sub_batches import step_in_sub_batches, sub_batch_of
-from drsl_plugin.fastreid.temperature import temperature_hooks
+from drsl_plugin.fastreid.sub_batches import find_sub_batch, step_in_sub_batches
+from drsl_plugin.fastreid.temperature import build_temperature_hooks
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox.types import ConfigNode
@@ -66,14 +65,14 @@ class DRSLTrainer(TrainerParts):
     def __init__(self, cfg: ConfigNode, argv: Sequence[str] = (), preset: str | None = None) -> None:
         """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
         self._check(cfg)
-        cfg = without_amp_on_cpu(cfg)
+        cfg = switch_amp_off_on_cpu(cfg)
         self._seed = choose_seed(cfg)
         self._argv, self._preset = tuple(argv), preset
         seed_process(self._seed)
         logger.info(f"The seed of this run is {self._seed}")  # FastReID tells of another, which counts for nothing
         if cfg.OUTPUT_DIR and fastreid.utils.comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
-        with distributed_wrapper(cfg):
+        with wrap_without_cuda(cfg):
             super().__init__(cfg)
         keep_gradient_buffers(self.optimizer)
 
@@ -99,10 +98,10 @@ class DRSLTrainer(TrainerParts):
             **scaler,
             **({KEY: memories} if memories.size else {}),
         )
-        hooks: list[Any] = super().build_hooks() + temperature_hooks(self.cfg, self.checkpointer.model)
+        hooks: list[Any] = super().build_hooks() + build_temperature_hooks(self.cfg, self.checkpointer.model)
         for hook in hooks:
             if isinstance(hook, fastreid.engine.hooks.EvalHook):
-                hook._func = self._record(hook._func)
+                hook._func = record_each(hook._func, self)
             if isinstance(hook, fastreid.engine.hooks.PeriodicCheckpointer):
                 self._periodic = hook
         if fastreid.utils.comm.is_main_process() and self.cfg.OUTPUT_DIR:
@@ -134,7 +133,7 @@ class DRSLTrainer(TrainerParts):
         Raises:
             DRSLError: a loss that is not finite, names the epoch, the step and the values.
         """
-        with known_errors_unlogged():
+        with hide_known_errors():
             results: Results | None = super().train()
             return results
 
@@ -149,7 +148,7 @@ class DRSLTrainer(TrainerParts):
         Raises:
             DRSLError: a loss is not finite; the step is not taken.
         """
-        sub_batch = sub_batch_of(self.cfg)
+        sub_batch = find_sub_batch(self.cfg)
         try:
             if sub_batch:
                 self._trainer.iter = self.iter
@@ -193,17 +192,4 @@ class DRSLTrainer(TrainerParts):
 
     def _describe(self) -> dict[str, Any]:
         """Return what ``environment.json`` holds."""
-        return run_facts(self.cfg, self._seed, self._argv, self._preset)
-
-    def _record(self, evaluate: Callable[[], Results]) -> Callable[[], Results]:
-        """Return an evaluation that is written down in the run folder."""
-
-        def run() -> Results:
-            share_buffers(self.model)
-            results = evaluate()
-            if results and self.cfg.OUTPUT_DIR:
-                at = {"step": self.iter, "epoch": self.epoch + 1}
-                record_evaluation(RunFolder(self.cfg.OUTPUT_DIR), self.cfg.DATASETS.TESTS, results, **at)
-            return results
-
-        return run
+        return describe_run(self.cfg, self._seed, self._argv, self._preset)

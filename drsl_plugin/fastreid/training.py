@@ -14,7 +14,7 @@ from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.problems import problems
-from drsl_plugin.fastreid.recording import record_evaluation, run_facts
+from drsl_plugin.fastreid.recording import describe_run, record_evaluation
 from drsl_plugin.fastreid.seeding import choose_seed, seed_process
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.types import Results
@@ -45,7 +45,7 @@ def run_job(job: Job) -> Results | None:
         DRSLError: data, weights or a checkpoint that do not go with the configuration, or a loss that is not finite.
     """
     cfg = job.cfg
-    with _own_log_handlers(), quiet_warnings():
+    with _take_log_handlers_off(), silence_old_warnings():
         fastreid.engine.default_setup(cfg, job.args)
         if job.args.eval_only:
             return evaluate(job)
@@ -71,7 +71,7 @@ def evaluate(job: Job) -> Results:
     if fastreid.utils.comm.is_main_process() and cfg.OUTPUT_DIR:
         folder = RunFolder(cfg.OUTPUT_DIR)
         if not folder.metrics.exists():  # beside a training, leave its files
-            folder.start(cfg.dump(), run_facts(cfg, seed, job.argv, job.preset), epochs_done=0)
+            folder.start(cfg.dump(), describe_run(cfg, seed, job.argv, job.preset), epochs_done=0)
         record_evaluation(folder, cfg.DATASETS.TESTS, results, step=None, epoch=None, weights=cfg.MODEL.WEIGHTS)
     return results
 
@@ -91,7 +91,7 @@ def check_run(cfg: ConfigNode, args: argparse.Namespace, processes: int = 1) -> 
 
 
 @contextlib.contextmanager
-def unharmed_folder(path: str, *, keep_config: bool) -> Iterator[None]:
+def leave_folder_unharmed(path: str, *, keep_config: bool) -> Iterator[None]:
     """Leave a folder as it was where a run fails before its training begins.
 
     FastReID's ``default_setup`` and its writers write into it before anything is built or checked.
@@ -130,7 +130,7 @@ def _content(file: Path) -> bytes | None:
 
 
 @contextlib.contextmanager
-def _own_log_handlers() -> Iterator[None]:
+def _take_log_handlers_off() -> Iterator[None]:
     """Take FastReID's log handlers off at the end: it keeps one for every run of a process."""
     logger = logging.getLogger("fastreid")
     before = logger.handlers[:]
@@ -145,7 +145,7 @@ def _own_log_handlers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def quiet_warnings() -> Iterator[None]:
+def silence_old_warnings() -> Iterator[None]:
     """Keep warnings of the toolbox's age off the console that tell a user nothing to do."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="TypedStorage is deprecated")

@@ -44,6 +44,15 @@ class EventStorage(Protocol):
         """Keep a value of this step."""
 
 
+class Trainer(Protocol):
+    """FastReID's ``DefaultTrainer`` while it trains."""
+
+    cfg: Any
+    model: nn.Module
+    iter: int
+    epoch: int
+
+
 class Stateful(Protocol):
     """What a checkpoint holds the state of."""
 

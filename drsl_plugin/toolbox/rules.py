@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drsl_plugin.errors import SettingError, nearest
-from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.losses.two_stage import indivisible_batch
 
 
 class Keyed(NamedTuple):
@@ -107,9 +107,8 @@ def bad_sub_batch(
         processes: how many share the batch.
         samples: what they are called.
     """
-    needs = sub_batch_problem(setting.value, batch, of, processes, samples)
-    if needs:
-        yield SettingError(*setting, needs)
+    for error in indivisible_batch(setting.value, batch, of, processes, samples):
+        yield error.named(setting.key)
 
 
 def multiples(number: int, unit: int) -> str:

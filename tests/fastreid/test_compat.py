@@ -35,7 +35,12 @@ from torch.nn import functional
 import drsl_plugin.fastreid
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid import compat, host, shims
-from drsl_plugin.fastreid.compat import FrozenSteps, keep_gradient_buffers, known_errors_unlogged, plain_loaders
+from drsl_plugin.fastreid.compat import (
+    FrozenSteps,
+    hide_known_errors,
+    keep_gradient_buffers,
+    use_plain_loaders,
+)
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator, _can_compile
 from drsl_plugin.fastreid.host import INSTALL, fastreid
@@ -327,11 +332,11 @@ def build_test_loader(workers: int = 4) -> Any:
 @NEEDS_NO_CUDA
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_stock_loader_needs_cuda() -> None:
-    """When the first half fails, FastReID loads images without CUDA, and ``compat.plain_loaders`` can go."""
+    """When the first half fails, FastReID loads images without CUDA, and ``compat.use_plain_loaders`` can go."""
     stock = fastreid.data.build.DataLoaderX
     with pytest.raises((RuntimeError, AssertionError)):
         build_test_loader()
-    with plain_loaders("cpu", workers=0):
+    with use_plain_loaders("cpu", workers=0):
         loader = build_test_loader()
     assert fastreid.data.build.DataLoaderX is stock
     assert (loader.num_workers, loader.pin_memory) == (0, False)
@@ -342,19 +347,19 @@ def test_stock_loader_needs_cuda() -> None:
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 @pytest.mark.parametrize(("asked", "started"), [(0, 0), (1, 1), (9, 4)])
 def test_no_more_workers_are_started_than_asked_for(asked: int, started: int) -> None:
-    with plain_loaders("cpu", workers=asked):
+    with use_plain_loaders("cpu", workers=asked):
         assert build_test_loader(workers=4).num_workers == started
 
 
 def test_loaders_on_cuda_are_fastreids_own() -> None:
     stock = fastreid.data.build.DataLoaderX
-    with plain_loaders("cuda:0", workers=0):
+    with use_plain_loaders("cuda:0", workers=0):
         assert fastreid.data.build.DataLoaderX is stock
 
 
 def test_loaders_are_put_back_behind_an_error() -> None:
     stock = fastreid.data.build.DataLoaderX
-    with pytest.raises(ZeroDivisionError), plain_loaders("cpu", workers=0):
+    with pytest.raises(ZeroDivisionError), use_plain_loaders("cpu", workers=0):
         raise ZeroDivisionError
     assert fastreid.data.build.DataLoaderX is stock
 
@@ -390,14 +395,14 @@ class ToyTrainer(fastreid.engine.DefaultTrainer):  # type: ignore[misc]
 @NEEDS_NO_CUDA
 @pytest.mark.usefixtures("one_process_group", "log_handlers")
 def test_stock_wrapper_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first half fails, FastReID wraps a model on the CPU, and ``compat.distributed_wrapper`` can go."""
+    """When the first half fails, FastReID wraps a model on the CPU, and ``compat.wrap_without_cuda`` can go."""
     monkeypatch.setattr(fastreid.utils.comm, "get_world_size", lambda: 2)
     monkeypatch.setattr(fastreid.utils.comm, "get_local_rank", lambda: 0)
     cfg = config("SOLVER.IMS_PER_BATCH", 2)
     with pytest.raises(ValueError, match="device_ids"):
         ToyTrainer(cfg)
     stock = fastreid.engine.defaults.DistributedDataParallel
-    with compat.distributed_wrapper(cfg):
+    with compat.wrap_without_cuda(cfg):
         model = ToyTrainer(cfg).model
     assert isinstance(model, nn.parallel.DistributedDataParallel)
     assert isinstance(model.module, Toy)
@@ -409,7 +414,7 @@ def test_stock_wrapper_takes_no_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     ("names", "unused"), [(("CrossEntropyLoss", "DRSLoss"), False), (("DRSLoss",), True), (("TripletLoss",), True)]
 )
 def test_a_classifier_without_gradient_is_allowed_for(names: tuple[str, ...], unused: bool) -> None:
-    with compat.distributed_wrapper(config("MODEL.LOSSES.NAME", names)):
+    with compat.wrap_without_cuda(config("MODEL.LOSSES.NAME", names)):
         wrapped = fastreid.engine.defaults.DistributedDataParallel(Toy(), device_ids=[0], broadcast_buffers=False)
     assert wrapped.find_unused_parameters is unused
     assert wrapped.broadcast_buffers is False
@@ -417,7 +422,7 @@ def test_a_classifier_without_gradient_is_allowed_for(names: tuple[str, ...], un
 
 def test_on_cuda_the_wrapper_gets_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compat, "DistributedDataParallel", lambda model, **kwargs: kwargs)
-    with compat.distributed_wrapper(config("MODEL.DEVICE", "cuda")):
+    with compat.wrap_without_cuda(config("MODEL.DEVICE", "cuda")):
         kwargs = fastreid.engine.defaults.DistributedDataParallel(None, device_ids=[1], broadcast_buffers=False)
     assert kwargs == {"device_ids": [1], "broadcast_buffers": False, "find_unused_parameters": False}
 
@@ -653,7 +658,7 @@ def loop_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
 
 
 def test_stock_loop_logs_tracebacks(loop_log: pytest.LogCaptureFixture) -> None:
-    """When the first half fails, FastReID's log leaves errors to who reports them; ``known_errors_unlogged`` can go."""
+    """When the first half fails, FastReID's log leaves errors to who reports them; ``hide_known_errors`` can go."""
 
     def logged(error: Exception) -> bool:
         loop_log.clear()
@@ -663,7 +668,7 @@ def test_stock_loop_logs_tracebacks(loop_log: pytest.LogCaptureFixture) -> None:
 
     assert logged(DRSLError("a line"))
     filters = logging.getLogger("fastreid.engine.train_loop").filters[:]
-    with known_errors_unlogged():
+    with hide_known_errors():
         assert not logged(DRSLError("a line"))
         assert logged(ValueError("something else"))
     assert logging.getLogger("fastreid.engine.train_loop").filters == filters
@@ -773,12 +778,12 @@ def test_every_promised_test_is_there() -> None:
 
 
 def test_stock_model_changes_its_images() -> None:
-    """When the first half fails, FastReID has mended it and ``unchanged_images`` can go."""
+    """When the first half fails, FastReID has mended it and ``keep_images`` can go."""
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512])
     model = fastreid.modeling.build_model(cfg).eval()
     images = torch.full((1, 3, 32, 32), 200.0)
-    with torch.no_grad(), compat.unchanged_images(model):
+    with torch.no_grad(), compat.keep_images(model):
         kept = model({"images": images})
     assert images.eq(200).all()
     with torch.no_grad():

@@ -441,7 +441,7 @@ def test_bad_settings_stop_the_script(
 ) -> None:
     with pytest.raises(ConfigError) as raised:
         run.main(arguments(**changes))
-    problems = raised.value.problems
+    problems = [str(error) for error in raised.value.errors]
     assert len(problems) == len(lines)
     assert all(problem.startswith(line) for problem, line in zip(problems, lines, strict=True))
     assert not (tmp_path / "run").exists()
@@ -450,7 +450,7 @@ def test_bad_settings_stop_the_script(
 def test_an_evaluation_is_not_asked_how_it_would_train(arguments: Options, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"MODEL.WEIGHTS nowhere.pth: no such file") as raised:
         run.main(arguments("--eval-only", **{"MODEL.WEIGHTS": "nowhere.pth", "SOLVER.IMS_PER_BATCH": 7}))
-    assert len(raised.value.problems) == 1
+    assert len(raised.value.errors) == 1
 
 
 @pytest.mark.parametrize(
@@ -498,7 +498,7 @@ def test_a_data_set_that_is_not_on_disk(arguments: Options, tmp_path: Path, monk
     monkeypatch.setattr(fastreid.data.build, "_root", str(tmp_path / "nowhere"))
     with pytest.raises(ConfigError) as raised:
         run.main(arguments())
-    for key, line in zip(("NAMES", "TESTS"), raised.value.problems, strict=True):
+    for key, line in zip(("NAMES", "TESTS"), map(str, raised.value.errors), strict=True):
         assert line.startswith(f"DATASETS.{key} Market1501: not on disk, no folder {tmp_path / 'nowhere'}")
 
 

@@ -16,7 +16,9 @@ from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid import DRSLMGN, DRSLBaseline, add_drsl_config, loss_names, register_loss_name
 from drsl_plugin.fastreid.config import build_criterion, get_cfg
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.main import parser
 from drsl_plugin.fastreid.meta_arch import PARTS, build_model
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
 Baseline = fastreid.modeling.meta_arch.Baseline
 EventStorage = fastreid.utils.events.EventStorage
@@ -205,6 +207,36 @@ def test_every_setting_reaches_the_loss(settings: dict[str, Any], seen: Any) -> 
         assert abs(losses["loss_drsl"] - drsl_loss(features, LABELS, **without)) > 1e-3, f"{key} is not felt"
 
 
+def test_the_way_of_computing_reaches_the_loss() -> None:
+    model = model_of(**{"MODEL.LOSSES.DRSL.BACKEND": "chunked", "MODEL.LOSSES.DRSL.CHUNK_BUDGET": 4096})
+    assert (model.drsl.backend, model.drsl.chunk_budget) == ("chunked", 4096)
+    untouched = model_of()
+    assert (untouched.drsl.backend, untouched.drsl.chunk_budget) == ("auto", None)
+
+
+def test_a_node_without_the_newer_keys_has_their_defaults() -> None:
+    cfg = config(**{"MODEL.LOSSES.DRSL.TEMPERATURE": 0.02})
+    newer = ("BACKEND", "CHUNK_BUDGET")
+    for key in newer:
+        del cfg.MODEL.LOSSES.DRSL[key]
+    criterion = build_model(cfg).drsl
+    assert (criterion.temperature, criterion.backend, criterion.chunk_budget) == (0.02, "auto", None)
+    add_drsl_config(cfg)
+    assert [cfg.MODEL.LOSSES.DRSL[key] for key in newer] == ["auto", 0]
+    assert cfg.MODEL.LOSSES.DRSL.TEMPERATURE == 0.02
+
+
+def test_help_tells_every_key_of_the_node(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(["--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    meanings = {**DRSLSettings.settings(), **TrainingSettings.settings()}
+    for key, default in get_cfg().MODEL.LOSSES.DRSL.items():
+        meaning = meanings["weight" if key == "SCALE" else key.lower()].meaning
+        assert f"{key} {meaning} [{default}]" in text
+
+
 def test_no_setting_is_left_untried() -> None:
     tried = {key for settings in SETTINGS for key in settings}
     elsewhere = {"MEMORY_SIZE", "MEMORY_WARMUP", "TEMPERATURE_SCHEDULE", "TEMPERATURE_END"}  # over several steps
@@ -389,13 +421,13 @@ def test_adding_the_node_twice_adds_it_once() -> None:
 def test_names_that_would_be_trained_without(architecture: str, names: tuple[str, ...], line: str) -> None:
     with pytest.raises(ConfigError, match=f"^{NAME} {line}") as raised:
         build_model(config(**{"MODEL.META_ARCHITECTURE": architecture, NAME: names}))
-    assert len(raised.value.problems) == 1
+    assert len(raised.value.errors) == 1
 
 
 def test_each_unknown_name_has_a_line() -> None:
     with pytest.raises(ConfigError) as raised:
         build_model(config(**{NAME: (CE, "One", "Two", DRSL)}))
-    assert [line.split(":")[0] for line in raised.value.problems] == [f"{NAME} One", f"{NAME} Two"]
+    assert [str(error).split(":")[0] for error in raised.value.errors] == [f"{NAME} One", f"{NAME} Two"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,8 @@
-"""``projects/DRSL``: DRSL in the shape of FastReID's other projects, beside the plugin and in a clone of FastReID."""
+"""``projects/DRSL``: DRSL in the shape of FastReID's other projects, beside the plugin and in a clone of FastReID.
+
+A folder like a clone is made of PyPI's package and of the presets, which stand in for FastReID's own ``configs/``.
+Run by hand, with ``FASTREID_CLONE=fast-reid``: the same with the package and the ``configs/`` of a clone.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +30,11 @@ from drsl_plugin.runs.folder import RunFolder
 Options = Callable[..., list[str]]
 PROJECT = Path(__file__).resolve().parents[2] / "projects" / "DRSL"
 LEAVES = sorted(path.name for path in (PROJECT / "configs").glob("*.yml"))
+PRESETS = PROJECT.parents[1] / "configs" / "fastreid"
 CLONE = os.environ.get("FASTREID_CLONE", "")
-IN_CLONE = pytest.mark.skipif(not CLONE, reason="FASTREID_CLONE names no clone of FastReID")
+BY_HAND = pytest.mark.skipif(
+    not CLONE, reason="by hand: FASTREID_CLONE names no clone of FastReID, whose files it reads"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -204,18 +211,20 @@ def test_an_error_of_another_process_ends_it_in_its_lines(
 # In a clone
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
+@pytest.fixture(params=["PyPI's", pytest.param("a clone's", marks=BY_HAND)])
+def clone(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A folder like a clone of FastReID with this project in it."""
     folder = tmp_path / "fast-reid"
     (folder / "projects").mkdir(parents=True)
-    for name in ("fastreid", "configs"):
-        (folder / name).symlink_to(Path(CLONE).resolve() / name, target_is_directory=True)
+    parts = {"fastreid": Path(fastreid.__file__).parent, "configs": PRESETS}
+    if request.param == "a clone's":
+        parts = {name: Path(CLONE).resolve() / name for name in parts}
+    for name, place in parts.items():
+        (folder / name).symlink_to(place, target_is_directory=True)
     shutil.copytree(PROJECT, folder / "projects" / "DRSL")
     return folder
 
 
-@IN_CLONE
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_each_leaf_builds_on_fastreids_own(leaf: str, clone: Path) -> None:
     cfg = fastreid.config.get_cfg()
@@ -225,7 +234,6 @@ def test_each_leaf_builds_on_fastreids_own(leaf: str, clone: Path) -> None:
     assert cfg.OUTPUT_DIR.startswith("projects/DRSL/logs/")
 
 
-@IN_CLONE
 @pytest.mark.slow
 def test_it_runs_in_a_clone(clone: Path, fastreid_root: Path, fastreid_options: Options, tmp_path: Path) -> None:
     package = str(Path(drsl_plugin.__file__).parents[1])
