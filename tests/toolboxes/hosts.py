@@ -26,6 +26,7 @@ from drsl_plugin.runs.folder import RunFolder
 
 ERROR = "drsl: error: "
 OF_TORCH = re.compile(r".*CUDA_HOME").match  # that there is a CUDA toolkit but no GPU
+PARTS = ("ranking", "sorting", "ap", "above_all")  # of DRSL, in the rows of steps
 OF_DRSL = (*DRSLSettings.settings(), *TrainingSettings.settings())
 
 
@@ -73,6 +74,14 @@ class Host(ABC):
 
     of_classes: frozenset[str]
     """What it logs of the classification."""
+    columns: dict[str, set[str]]
+    """What each row of a step has by a kind of loss, besides the step, the epoch and the learning rate."""
+    blamed: dict[str, set[str]]
+    """What an error names that tells of a loss which is not finite."""
+    ranks: tuple[int, ...]
+    """The ranks of its evaluations."""
+    other_states: tuple[tuple[str, str, str], ...]
+    """Settings whose state is not that of the smallest run, their values, and what an error calls these."""
     keys: dict[str, str]
     """What the toolbox calls what a plain name means."""
     smallest: dict[str, Any]
@@ -206,6 +215,19 @@ class Host(ABC):
     def data_set(self) -> type:
         """The toolbox's class of the rendered data set."""
 
+    @property
+    @abstractmethod
+    def random_patch(self) -> type:
+        """The toolbox's class that pastes patches of other images."""
+
+    @abstractmethod
+    def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        """What the toolbox's evaluations rank by where nothing is said."""
+
+    @abstractmethod
+    def told_step(self, before: int, step: int) -> int:
+        """The number that an error has for a step of an epoch, before which so many steps were taken."""
+
     @abstractmethod
     def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
         """Give each training step what ``change`` makes of its images."""
@@ -236,9 +258,24 @@ class Torchreid(Host):
         "patched": {"data.transforms": ["random_patch"]},
         "augmented": {"data.transforms": ["random_flip", "random_crop", "random_erase", "color_jitter"]},
     }
+    columns = {  # noqa: RUF012
+        "drsl": {*PARTS, "loss_drsl", "loss_x", "acc"},
+        "drsl alone": {*PARTS, "loss_drsl"},
+        "triplet": {"loss_t", "loss_x", "acc"},
+        "classes": {"loss", "acc"},
+    }
+    blamed = columns
+    ranks = (1, 5, 10, 20)
+    other_states = (
+        ("optimizer", "sgd", "SGD"),
+        ("optimizer", "amsgrad", "Adam"),
+        ("schedule", "cosine", "CosineAnnealingLR"),
+    )
     keys = {  # noqa: RUF012
         **{name: f"loss.drsl.{name}" for name in OF_DRSL},
         "folder": "data.save_dir",
+        "sources": "--sources",
+        "targets": "--targets",
         "epochs": "train.max_epoch",
         "batch": "train.batch_size",
         "instances": "sampler.num_instances",
@@ -320,6 +357,18 @@ class Torchreid(Host):
         found: type = self.package.data.datasets.image.Market1501
         return found
 
+    @property
+    def random_patch(self) -> type:
+        found: type = self.package.data.transforms.RandomPatch
+        return found
+
+    def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        found: Tensor = self.package.metrics.compute_distance_matrix(queries, gallery)
+        return found
+
+    def told_step(self, before: int, step: int) -> int:
+        return step
+
     def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
         parse = self.package.engine.Engine.parse_data_for_train
 
@@ -365,11 +414,31 @@ class FastReID(Host):
             **{f"INPUT.{kind}.PROB": 0.7 for kind in ("AUTOAUG", "REA", "CJ", "AUGMIX")},
         },
     }
+    columns = {  # noqa: RUF012
+        "drsl": {*PARTS, "total_loss", "loss_drsl", "loss_cls", "cls_accuracy"},
+        "drsl alone": {*PARTS, "total_loss", "loss_drsl", "cls_accuracy"},
+        "triplet": {"total_loss", "loss_triplet", "loss_cls", "cls_accuracy"},
+        "classes": {"total_loss", "cls_accuracy"},
+    }
+    blamed = {  # noqa: RUF012
+        "drsl": {"loss_drsl", "loss_cls"},
+        "drsl alone": {"loss_drsl"},
+        "triplet": {"loss_triplet", "loss_cls"},
+        "classes": {"loss_cls"},
+    }
+    ranks = (1, 5, 10)
+    other_states = (
+        ("optimizer", "SGD", "SGD"),
+        ("optimizer", "RMSprop", "RMSprop"),
+        ("schedule", "CosineAnnealingLR", "CosineAnnealingLR"),
+    )
     keys = {  # noqa: RUF012
         **{name: f"MODEL.LOSSES.DRSL.{name.upper()}" for name in OF_DRSL},
         "weight": "MODEL.LOSSES.DRSL.SCALE",
         "weight_x": "MODEL.LOSSES.CE.SCALE",
         "folder": "OUTPUT_DIR",
+        "sources": "DATASETS.NAMES",
+        "targets": "DATASETS.TESTS",
         "epochs": "SOLVER.MAX_EPOCH",
         "batch": "SOLVER.IMS_PER_BATCH",
         "instances": "DATALOADER.NUM_INSTANCE",
@@ -465,6 +534,17 @@ class FastReID(Host):
     def data_set(self) -> type:
         found: type = self.package.data.datasets.Market1501
         return found
+
+    @property
+    def random_patch(self) -> type:
+        found: type = self.package.data.transforms.transforms.RandomPatch
+        return found
+
+    def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
+        return 1 - torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(gallery).T
+
+    def told_step(self, before: int, step: int) -> int:
+        return before + step
 
     def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
         architecture = self.package.modeling.meta_arch.Baseline

@@ -44,7 +44,7 @@ def leave(path: Path, host: Host) -> None:
     pass
 
 
-SHAPES = "has shape (16, 3, 7, 7) there and (32, 3, 7, 7) in the model"
+SHAPES = "conv1.conv.weight has shape (16, 3, 7, 7) there and (32, 3, 7, 7) in the model"
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ SHAPES = "has shape (16, 3, 7, 7) there and (32, 3, 7, 7) in the model"
         (leave, "larger", SHAPES),
         (cut, "smallest", "torch cannot read it"),
         (write_text, "smallest", "torch cannot read it"),
-        (save_a_list, "smallest", ""),
-        (keep_the_weights, "smallest", ""),
+        (save_a_list, "smallest", "expected a dictionary of tensors, got list"),
+        (keep_the_weights, "smallest", "no "),
     ],
 )
 def test_what_a_run_cannot_go_on_from(
@@ -82,9 +82,10 @@ def test_all_epochs_are_done(host: Host, run: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "model", "expected"),
     [
-        (leave, "larger", ""),
+        (leave, "larger", " of another model"),
         (cut, "smallest", "torch cannot read it"),
         (write_text, "smallest", "torch cannot read it"),
+        (save_a_list, "smallest", "expected a dictionary of tensors, got list"),
     ],
 )
 def test_weights_that_cannot_be_taken(
