@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import FastReID
 
 SMALLEST = {
     "MODEL.DEVICE": "cpu",
@@ -47,3 +48,9 @@ def fastreid_options() -> Callable[..., list[str]]:
         return [str(word) for pair in settings.items() for word in pair]
 
     return options
+
+
+@pytest.fixture(scope="session")
+def host(demo_root: Path) -> FastReID:
+    """The toolbox as the tests of both see it."""
+    return FastReID(demo_root)

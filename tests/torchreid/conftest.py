@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts import Torchreid
 
 SMALLEST = {
     "use_gpu": False,
@@ -32,3 +33,9 @@ def small_options() -> Callable[..., list[str]]:
         return [str(word) for pair in settings.items() for word in pair]
 
     return options
+
+
+@pytest.fixture(scope="session")
+def host(demo_root: Path) -> Torchreid:
+    """The toolbox as the tests of both see it."""
+    return Torchreid(demo_root)

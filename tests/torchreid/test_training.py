@@ -1,8 +1,7 @@
-"""``drsl torchreid`` end to end on files on disk, by Torchreid's own classes."""
+"""``drsl torchreid`` end to end on files on disk, by Torchreid's own classes: what is peculiar to them."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 import torch
 import torchreid
 import yaml
+from comparing import assert_equal_runs
+from hosts import Torchreid, interrupted
 
-from drsl_plugin.errors import DRSLError
-from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid.host import registry
@@ -23,69 +22,39 @@ from drsl_plugin.torchreid.main import main
 from drsl_plugin.torchreid.ranking import listen_to_ranking
 from drsl_plugin.torchreid.recording import RecordedRun
 
-Options = Callable[..., list[str]]
-LOGGED = {
-    "drsl": {"loss_drsl", "ranking", "sorting", "ap", "above_all", "loss_x", "acc"},
-    "triplet": {"loss_t", "loss_x", "acc"},
-    "softmax": {"loss", "acc"},
-}
+# What a run leaves
 
 
-@pytest.mark.parametrize("loss", LOGGED)
-def test_a_run_leaves_what_reports_read(loss: str, demo_root: Path, tmp_path: Path, small_options: Options) -> None:
+@pytest.mark.parametrize("loss", ["drsl", "triplet", "classes"])
+def test_a_run_leaves_what_it_returns(loss: str, host: Torchreid, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
-    options = {"loss.name": loss, "loss.triplet.weight_x": 1.0, "train.seed": 3}
-    evaluations = main(small_options(demo_root, folder.path, **options))
-
+    evaluations = main(host.words(folder.path, losses=loss))
     config = yaml.safe_load((folder.path / "config.yaml").read_text())
-    assert config["loss"]["name"] == loss
+    assert config["loss"]["name"] == host.losses[loss]["loss.name"]
     assert ("drsl" in config["loss"]) == (loss == "drsl")
-    environment = json.loads((folder.path / "environment.json").read_text())
-    assert environment["seed"] == 3
-    assert environment["versions"]["torch"] == torch.__version__.split("+")[0]
-    assert Path(environment["toolbox"]) == Path(torchreid.__file__)
-
-    *steps, evaluation = folder.rows()
-    assert {frozenset(step) for step in steps} == {frozenset({"step", "epoch", "lr", *LOGGED[loss]})}
-    assert [step["step"] for step in steps] == list(range(1, len(steps) + 1))
-    assert evaluation == {
-        "step": len(steps),
-        "epoch": 1,
-        "target": "market1501",
-        **evaluations["market1501"].row([1, 5, 10, 20]),
-    }
+    row = evaluations["market1501"].row([1, 5, 10, 20])
+    assert folder.rows()[-1] == {"step": len(folder.rows()) - 1, "epoch": 1, "target": "market1501", **row}
     assert {path.name for path in (folder.path / "model").iterdir()} == {"model.pth.tar-1", "model-best.pth.tar"}
     assert len(list(folder.path.glob("train.log-*"))) == 1
-    assert not list(folder.path.rglob("*.unfinished"))
 
 
-def test_features_give_the_metrics_again(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
-    main(small_options(demo_root, tmp_path / "run"))
-    arrays = np.load(tmp_path / "run" / "features-market1501.npz")
+def test_features_give_what_torchreid_evaluates(host: Torchreid, trained: Callable[..., Path]) -> None:
+    arrays = np.load(host.features(trained()))
     query, gallery = (torch.from_numpy(arrays[f"{name}_features"]) for name in ("query", "gallery"))
-    distances = torchreid.metrics.compute_distance_matrix(query, gallery).numpy()
     labels = [arrays[f"{name}_{kind}"] for kind in ("pids", "camids") for name in ("query", "gallery")]
-    cmc, mean_ap = torchreid.metrics.evaluate_rank(distances, *labels)
-    row = RunFolder(tmp_path / "run").rows()[-1]
-    assert row["mINP"] == evaluate_ranking(distances, *labels).mINP != row["mAP"]
+    cmc, mean_ap = torchreid.metrics.evaluate_rank(host.distances(query, gallery).numpy(), *labels)
+    row = RunFolder(trained()).rows()[-1]
     assert (row["mAP"], row["rank1"], row["rank5"]) == pytest.approx((mean_ap, cmc[0], cmc[4]))
-    for name in ("query", "gallery"):
-        for path, pid, camid in zip(*(arrays[f"{name}_{kind}"] for kind in ("paths", "pids", "camids")), strict=True):
-            assert Path(path).name.startswith(f"{pid:04d}_c{camid + 1}")
 
 
-def test_training_moves_the_weights_that_it_saves(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
-    main(small_options(demo_root, tmp_path / "run", **{"train.lr": 0.01}))
-    main(small_options(demo_root, tmp_path / "other", **{"train.lr": 1e-12}))
-    trained, untrained = (load(tmp_path / run / "model/model.pth.tar-1", "")["state_dict"] for run in ("run", "other"))
-    assert all((trained[key] - untrained[key]).abs().max() > 1e-3 for key in ("conv1.conv.weight", "classifier.weight"))
+def test_training_moves_the_weights_that_it_saves(host: Torchreid, trained: Callable[..., Path]) -> None:
+    moved, still = (host.parameters(host.checkpoint(trained(lr=lr))) for lr in (0.01, 1e-12))
+    assert all((moved[key] - still[key]).abs().max() > 1e-3 for key in ("conv1.conv.weight", "classifier.weight"))
 
 
-def test_last_and_best_checkpoints_are_kept(
-    demo_root: Path, tmp_path: Path, small_options: Options, scored: Callable[..., None]
-) -> None:
-    scored(market1501=[0.2, 0.6, 0.4])
-    main(small_options(demo_root, tmp_path / "run", **{"train.max_epoch": 3, "test.eval_freq": 1}))
+def test_last_and_best_checkpoints_are_kept(host: Torchreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.score(monkeypatch, 0.2, 0.6, 0.4)
+    host.train(tmp_path / "run", epochs=3, eval_every=1)
     model = tmp_path / "run" / "model"
     assert sorted(path.name for path in model.iterdir()) == ["model-best.pth.tar", "model.pth.tar-3"]
     best = load(model / "model-best.pth.tar", "")
@@ -94,266 +63,97 @@ def test_last_and_best_checkpoints_are_kept(
 
 
 def test_every_epoch_is_saved_though_none_is_evaluated(
-    demo_root: Path, tmp_path: Path, small_options: Options, monkeypatch: pytest.MonkeyPatch
+    host: Torchreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr(RecordedRun, "_empty_patch_pools", lambda self: seen.append(self.checkpoints))
-    main(small_options(demo_root, tmp_path / "run", **{"train.max_epoch": 3}))
+    host.train(tmp_path / "run", epochs=3)
     assert [[path.name for path in paths] for paths in seen] == [[], ["model.pth.tar-1"], ["model.pth.tar-2"]]
 
 
-RESUMED = {
-    "plain": {},
-    "loader workers": {"data.workers": 1},
-    "random_patch, cosine, fixbase": {
+def test_a_run_with_random_patches_and_frozen_layers_goes_on_exactly(
+    host: Torchreid, trained: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = host.random_patch.__init__
+    monkeypatch.setattr(host.random_patch, "__init__", lambda self, **kwargs: create(self, min_sample_size=4))
+    options = {
         "data.transforms": ["random_flip", "random_patch", "random_erase"],
         "train.lr_scheduler": "cosine",
         "train.fixbase_epoch": 1,
         "train.optim": "amsgrad",
-    },
-    "sub-batches": {"loss.drsl.sub_batch": 4},
-    "triplet, evaluated each epoch": {"loss.name": "triplet", "loss.triplet.weight_x": 1.0, "test.eval_freq": 1},
-}
-
-
-@pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED)
-def test_a_resumed_run_equals_an_uninterrupted_one(
-    options: dict[str, Any],
-    demo_root: Path,
-    tmp_path: Path,
-    small_options: Options,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    options = {"train.max_epoch": 3, "train.lr": 0.003, **options}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    pool_from_the_first_images(monkeypatch)
-    main(small_options(demo_root, whole, **options))
-
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 2)
-        with pytest.raises(KeyboardInterrupt, match=r"model.resume .*model\.pth\.tar-1"):
-            main(small_options(demo_root, cut, **options))
+        "epochs": 3,
+        "lr": 0.003,
+    }
+    whole, cut = trained(**options), tmp_path / "cut"
+    with interrupted(len([row for row in host.steps(whole) if row["epoch"] == 1]) + 2):
+        assert host.run(cut, **options).code == 130
     torch.rand(7)
-    main(small_options(demo_root, cut, **options, **{"model.resume": cut / "model/model.pth.tar-1"}))
-
-    assert_equal_runs(cut, whole)
-
-
-def assert_equal_runs(one: Path, other: Path) -> None:
-    """Metrics, the last checkpoint and the best: the same values, in files of the same names."""
-    assert RunFolder(one).rows() == RunFolder(other).rows()
-    names = sorted(path.name for path in (one / "model").iterdir())
-    assert names == sorted(path.name for path in (other / "model").iterdir())
-    for name in names:
-        states = [load(folder / "model" / name, "") for folder in (one, other)]
-        for key in ("state_dict", "optimizer", "scheduler", "epoch", "mAP", "best_mAP", "rank1"):
-            torch.testing.assert_close(states[0].get(key, 0), states[1].get(key, 0), rtol=0, atol=0)
+    host.train(cut, **options, resume=True)
+    assert_equal_runs(host, cut, whole)
 
 
-def pool_from_the_first_images(patch: pytest.MonkeyPatch) -> None:
-    """Let random_patch paste from the fourth image on, as it does from the hundredth in a set of real size."""
-    create = torchreid.data.transforms.RandomPatch.__init__
-    patch.setattr(
-        torchreid.data.transforms.RandomPatch, "__init__", lambda self, **kwargs: create(self, min_sample_size=4)
-    )
+# The best so far
 
 
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """``scored(market1501=[0.1, 0.2])`` gives the target those mAPs, evaluation by evaluation."""
-    evaluate = RecordedRun._evaluate
-
-    def install(**scores: list[float]) -> None:
-        def by_epoch(self: Any, dataset_name: str, **kwargs: Any) -> Any:
-            result = evaluate(self, dataset_name=dataset_name, **kwargs)
-            score = scores[dataset_name][self.epoch]
-            self.evaluations[dataset_name] = self.evaluations[dataset_name]._replace(mAP=score)
-            return result
-
-        monkeypatch.setattr(RecordedRun, "_evaluate", by_epoch)
-
-    return install
-
-
-@pytest.mark.parametrize("interrupted", [1, 3])
-def test_an_evaluation_that_was_interrupted_is_made_up_for(
-    interrupted: int,
-    demo_root: Path,
-    tmp_path: Path,
-    small_options: Options,
-    monkeypatch: pytest.MonkeyPatch,
-    scored: Callable[..., None],
-) -> None:
-    scored(market1501=[0.6, 0.2, 0.4])
-    options = {"train.max_epoch": 3, "test.eval_freq": 1}
-    main(small_options(demo_root, tmp_path / "whole", **options))
-    with monkeypatch.context() as patch:
-        test = RecordedRun.test
-
-        def cut(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self.epoch + 1 == interrupted:
-                raise KeyboardInterrupt
-            return test(self, *args, **kwargs)
-
-        patch.setattr(RecordedRun, "test", cut)
-        with pytest.raises(KeyboardInterrupt) as stopped:
-            main(small_options(demo_root, tmp_path / "cut", **options))
-    checkpoint = str(stopped.value).removeprefix("; to go on: model.resume ")
-    main(small_options(demo_root, tmp_path / "cut", **options, **{"model.resume": checkpoint}))
-    assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
-    assert load(tmp_path / "cut/model/model-best.pth.tar", "")["epoch"] == 1
-
-
-def test_the_best_of_before_a_resume_stays(
-    demo_root: Path, tmp_path: Path, small_options: Options, scored: Callable[..., None]
-) -> None:
-    scored(market1501=[0.6, 0.2, 0.4])
+def test_a_folder_without_a_best_gets_its_own(host: Torchreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, other = tmp_path / "run", tmp_path / "other"
-    main(small_options(demo_root, run, **{"train.max_epoch": 1}))
-    options = {"train.max_epoch": 3, "test.eval_freq": 1, "model.resume": run / "model/model.pth.tar-1"}
-    main(small_options(demo_root, other, **options))
-    assert load(other / "model/model-best.pth.tar", "")["epoch"] == 3, "the folder had no best of its own"
-    main(small_options(demo_root, run, **options))
-    assert load(run / "model/model-best.pth.tar", "")["epoch"] == 1
+    host.score(monkeypatch, 0.6, 0.2, 0.4, 0.2, 0.4)
+    host.train(run)
+    host.train(other, epochs=3, eval_every=1, resume=host.checkpoint(run))
+    assert host.epoch(host.best(other)) == 3, "the folder had no best of its own"
+    host.train(run, epochs=3, eval_every=1, resume=True)
+    assert host.epoch(host.best(run)) == 1
     assert sorted(path.name for path in (run / "model").iterdir()) == ["model-best.pth.tar", "model.pth.tar-3"]
 
 
 def test_best_is_by_the_first_target_and_the_first_to_reach_it(
-    demo_root: Path, tmp_path: Path, small_options: Options, scored: Callable[..., None]
+    host: Torchreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry(torchreid.data.datasets, "__image_datasets")["second"] = torchreid.data.datasets.image.Market1501
     try:
-        scored(second=[0.3, 0.3, 0.2], market1501=[0.1, 0.2, 0.9])
-        options = {"train.max_epoch": 3, "test.eval_freq": 1, "data.targets": ["second", "market1501"]}
-        main(small_options(demo_root, tmp_path / "run", **options))
+        host.score(monkeypatch, 0.3, 0.1, 0.3, 0.2, 0.2, 0.9)  # of the two targets in turn
+        options = {"epochs": 3, "eval_every": 1, "data.targets": ["second", "market1501"]}
+        host.train(tmp_path / "run", **options)
     finally:
         registry(torchreid.data.datasets, "__image_datasets").pop("second")
-    best = load(tmp_path / "run/model/model-best.pth.tar", "")
+    best = load(host.best(tmp_path / "run"), "")
     rows = [row for row in RunFolder(tmp_path / "run").rows() if row.get("target") == "second"]
     assert (best["epoch"], best["mAP"], best["rank1"]) == (1, 0.3, rows[0]["rank1"])
     assert (tmp_path / "run" / "features-second.npz").exists()
 
 
-@pytest.mark.parametrize(
-    ("option", "value", "message"),
-    [
-        ("train.optim", "sgd", "another train.optim than SGD"),
-        ("train.optim", "amsgrad", "another train.optim than Adam"),
-    ]
-    + [("train.lr_scheduler", "cosine", "another train.lr_scheduler than CosineAnnealingLR")],
-)
-def test_resume_with_another_optimizer_or_scheduler(
-    option: str, value: str, message: str, demo_root: Path, tmp_path: Path, small_options: Options
-) -> None:
-    run = tmp_path / "run"
-    main(small_options(demo_root, run))
-    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    options = {"train.max_epoch": 2, "model.resume": run / "model/model.pth.tar-1", option: value}
-    with pytest.raises(DRSLError, match=message):
-        main(small_options(demo_root, run, **options))
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+# Evaluations
 
 
-def test_a_resumed_checkpoint_can_be_evaluated(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
-    run = tmp_path / "run"
-    trained = main(small_options(demo_root, run))
-    options = {"test.evaluate": True, "model.resume": run / "model/model.pth.tar-1"}
-    assert main(small_options(demo_root, run, **options))["market1501"].mAP == trained["market1501"].mAP
+def test_a_resumed_checkpoint_can_be_evaluated(host: Torchreid, trained: Callable[..., Path], tmp_path: Path) -> None:
+    run = shutil.copytree(trained(), tmp_path / "run")
+    options = {"test.evaluate": True, "model.resume": host.checkpoint(run)}
+    assert main(host.words(run, **options))["market1501"].mAP == host.evaluations(trained())[-1]["mAP"]
 
 
-def test_the_seed_decides(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
-    rows = []
-    for number, seed in enumerate((1, 2, 1)):
-        main(small_options(demo_root, tmp_path / str(number), **{"train.seed": seed}))
-        rows.append(RunFolder(tmp_path / str(number)).rows())
-    assert rows[0] == rows[2]
-    assert rows[0][0] != rows[1][0]
-
-
-@pytest.mark.parametrize("loss", LOGGED)
-def test_models_return_features_only_to_losses_that_take_them(
-    loss: str, demo_root: Path, tmp_path: Path, small_options: Options, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked = []
-    build = torchreid.models.build_model
-    monkeypatch.setattr(torchreid.models, "build_model", lambda **kwargs: asked.append(kwargs) or build(**kwargs))
-    main(small_options(demo_root, tmp_path / "run", **{"loss.name": loss, "loss.triplet.weight_x": 1.0}))
-    assert [kwargs["loss"] for kwargs in asked] == ["softmax" if loss == "softmax" else "triplet"]
-
-
-def test_a_preset_by_name_is_noted(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
-    preset = "torchreid/osnet_x0_25_drsl_256x128_market1501"
-    options = small_options(demo_root, tmp_path / "run", **{"train.fixbase_epoch": 0})
-    main(["--config-file", preset, *options])
-    assert json.loads((tmp_path / "run/environment.json").read_text())["preset"] == preset
-
-
-def test_queries_without_a_match_are_found_before_the_training(
-    demo_root: Path, tmp_path: Path, small_options: Options
-) -> None:
-    root = tmp_path / "data"
-    shutil.copytree(demo_root / "market1501", root / "market1501")
-    for path in (root / "market1501/Market-1501-v15.09.15/bounding_box_test").glob("*.jpg"):
-        if not path.name.startswith("0000"):
-            path.unlink()
-    with pytest.raises(DRSLError, match="--targets market1501: no query has a match"):
-        main(small_options(root, tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
-
-
-def interrupt_in_epoch(patch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Interrupt as Ctrl-C would, after the first step of an epoch."""
-    step = RecordedRun.forward_backward
-
-    def interrupted(self: Any, data: Any) -> Any:
-        summary = step(self, data)
-        if self.epoch + 1 == epoch:
-            raise KeyboardInterrupt
-        return summary
-
-    patch.setattr(RecordedRun, "forward_backward", interrupted)
-
-
-def test_how_often_a_run_evaluates_does_not_change_what_it_learns(
-    demo_root: Path, tmp_path: Path, small_options: Options
-) -> None:
-    runs = []
-    for frequency in (-1, 1):
-        folder = tmp_path / str(frequency)
-        main(small_options(demo_root, folder, **{"train.max_epoch": 2, "test.eval_freq": frequency}))
-        runs.append([row for row in RunFolder(folder).rows() if "lr" in row])
-    assert runs[0] == runs[1]
-
-
-def test_an_evaluation_draws_ranks_and_leaves_the_trainings_files(
-    demo_root: Path, tmp_path: Path, small_options: Options
-) -> None:
-    run = tmp_path / "run"
-    main(small_options(demo_root, run))
-    kept = {name: (run / name).read_bytes() for name in ("config.yaml", "environment.json", "model/model-best.pth.tar")}
+def test_an_evaluation_draws_ranks(host: Torchreid, trained: Callable[..., Path], tmp_path: Path) -> None:
+    run = shutil.copytree(trained(), tmp_path / "run")
     rows = RunFolder(run).rows()
-    options = {"test.evaluate": True, "test.visrank": True, "model.load_weights": run / "model/model-best.pth.tar"}
-    main(small_options(demo_root, run, **options))
-    assert {name: (run / name).read_bytes() for name in kept} == kept
+    weights = host.best(run)
+    host.train(run, evaluate=weights, **{"test.visrank": True})
     *before, evaluated = RunFolder(run).rows()
     assert before == rows
-    assert evaluated == {**rows[-1], "step": None, "epoch": None, "weights": str(options["model.load_weights"])}
+    assert evaluated == {**rows[-1], "step": None, "epoch": None, "weights": str(weights)}
     assert len(list((run / "visrank_market1501").glob("*.jpg"))) == 16
 
 
-def test_a_new_run_in_an_old_folder_starts_its_metrics_anew(
-    demo_root: Path, tmp_path: Path, small_options: Options, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for told in (False, True):
-        main(small_options(demo_root, tmp_path / "run"))
-        assert ("holds an earlier run" in capsys.readouterr().out) == told
-    assert [row["step"] for row in RunFolder(tmp_path / "run").rows()][:2] == [1, 2]
-    assert sum("mAP" in row for row in RunFolder(tmp_path / "run").rows()) == 1
+def test_queries_without_a_match_are_found_before_the_training(host: Torchreid, tmp_path: Path) -> None:
+    away = Torchreid(shutil.copytree(host.root, tmp_path / "data", symlinks=True))
+    for path in (tmp_path / "data").rglob("bounding_box_test/*.jpg"):
+        if not path.name.startswith("0000"):
+            path.unlink()
+    assert away.refusal(tmp_path / "run").startswith("--targets market1501: no query has a match")
+    assert not (tmp_path / "run").exists()
 
 
-def test_small_gallery_needs_padding(demo_root: Path, tmp_path: Path, small_options: Options) -> None:
+def test_small_gallery_needs_padding(host: Torchreid, tmp_path: Path) -> None:
     """Torchreid prints ranks that a small gallery does not have: its curve ends before them, ours stays at its end."""
-    evaluation = main(small_options(demo_root, tmp_path / "run", **{"test.ranks": [1, 50]}))["market1501"]
+    evaluation = main(host.words(tmp_path / "run", **{"test.ranks": [1, 50]}))["market1501"]
     assert evaluation.row([50])["rank50"] == evaluation.cmc.max()
     cmc, _ = torchreid.metrics.evaluate_rank(np.eye(3), *[np.arange(3)] * 2, np.zeros(3), np.ones(3))
     assert len(cmc) == 3
@@ -368,3 +168,17 @@ def test_cuhk03_np_bool(monkeypatch: pytest.MonkeyPatch) -> None:
     with listen_to_ranking(1):
         torchreid.metrics.evaluate_rank(*arguments, use_metric_cuhk03=True)
     assert not hasattr(np, "bool")
+
+
+# The model
+
+
+@pytest.mark.parametrize("loss", ["drsl", "triplet", "classes"])
+def test_models_return_features_only_to_losses_that_take_them(
+    loss: str, host: Torchreid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+    build = torchreid.models.build_model
+    monkeypatch.setattr(torchreid.models, "build_model", lambda **kwargs: asked.append(kwargs) or build(**kwargs))
+    host.train(tmp_path / "run", losses=loss)
+    assert [kwargs["loss"] for kwargs in asked] == ["softmax" if loss == "classes" else "triplet"]
