@@ -10,7 +10,7 @@ demo: $(VENV)/.torchreid
 	$(RUN) drsl_plugin demo
 
 test: lint types
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist loadscope
 
 lint: $(VENV)/.dev
 	$(RUN) ruff check .
