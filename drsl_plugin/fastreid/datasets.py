@@ -8,16 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from drsl_plugin.data.catalogue import getting
+from drsl_plugin.data.catalogue import find, getting
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.toolbox import TOOLBOX
 from drsl_plugin.toolbox.types import ConfigNode
 
-# Where FastReID's classes do not say in `dataset_dir`: one of these is there if the data set is.
-FOLDERS = {
-    "Market1501": ("Market-1501-v15.09.15", "bounding_box_train"),
-    "MSMT17": ("MSMT17_V1", "MSMT17_V2"),
-}
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
 
 
@@ -61,7 +57,10 @@ def dataset_problems(cfg: ConfigNode, keys: Sequence[str] = ("NAMES", "TESTS")) 
 
 def folders(name: str, dataset: type) -> Sequence[str]:
     """Return the folders below :func:`root` of which one is there if the data set is."""
-    return FOLDERS.get(name) or (getattr(dataset, "dataset_dir", "") or ".",)
+    published = find(name)
+    if published and TOOLBOX.spell_data_set(published.name) == name:  # its class may not say in `dataset_dir`
+        return [folder or needs[0] for folder, needs in published.readable.items()]
+    return [getattr(dataset, "dataset_dir", "") or "."]
 
 
 @contextlib.contextmanager
