@@ -41,7 +41,7 @@ def download(data_set: PublishedSet, root: Path, archive: Path | None = None) ->
     _check_root(root)
     _check_absent(data_set, root)
     downloads = root / DOWNLOADS
-    with _tidied(root, root / data_set.folder, downloads), _disk_errors(root):
+    with _remove_what_stays_empty(root, root / data_set.folder, downloads), _name_disk_errors(root):
         given = archive or _fetch(data_set, downloads)
         with open_archive(given) as opened, contextlib.ExitStack() as afterwards:
             layout, below = find_layout(data_set, opened)
@@ -50,7 +50,7 @@ def download(data_set: PublishedSet, root: Path, archive: Path | None = None) ->
             check_room(opened.size(below), root, data_set.title)
             beside = []
             for source in data_set.beside:
-                beside.append(_beside(source, given.parent, root / data_set.folder, downloads))
+                beside.append(_find_beside(source, given.parent, root / data_set.folder, downloads))
                 if beside[-1].parent == downloads != given.parent:
                     afterwards.callback(beside[-1].unlink)
             with new_folder(target) as scratch:
@@ -117,7 +117,7 @@ def _unpack(data_set: PublishedSet, archive: Archive, below: PurePosixPath, fold
         raise DRSLError(f"{archive.path} is not {data_set.title}, or not whole: {fault}")
 
 
-def _beside(source: Source, near: Path, folder: Path, downloads: Path) -> Path:
+def _find_beside(source: Source, near: Path, folder: Path, downloads: Path) -> Path:
     """Find a file that stands beside the data: in its place, next to the archive, or where its owners offer it."""
     for path in (folder / source.name, near / source.name):
         if path.is_file():
@@ -165,7 +165,7 @@ def _check_link(data_set: PublishedSet, root: Path, layout: str) -> None:
 
 
 @contextlib.contextmanager
-def _tidied(*folders: Path) -> Iterator[None]:
+def _remove_what_stays_empty(*folders: Path) -> Iterator[None]:
     """Remove those of the folders that were not there before and hold nothing afterwards."""
     new = [folder for folder in folders if not folder.exists()]
     try:
@@ -177,7 +177,7 @@ def _tidied(*folders: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _disk_errors(root: Path) -> Iterator[None]:
+def _name_disk_errors(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -48,7 +48,7 @@ def zip_member(archive: Path, entry: zipfile.ZipInfo) -> Member | None:
         raise DRSLError(f"{archive} is not unpacked: {entry.filename!r} in it is a link or a device")
     path = _safe_path(archive, entry.orig_filename)
     folder = entry.orig_filename.endswith(("/", "\\"))
-    return None if folder or _unwanted(path) else Member(path, entry.file_size, entry)
+    return None if folder or _is_unwanted(path) else Member(path, entry.file_size, entry)
 
 
 def tar_member(archive: Path, entry: tarfile.TarInfo) -> Member | None:
@@ -64,7 +64,7 @@ def tar_member(archive: Path, entry: tarfile.TarInfo) -> Member | None:
     if not (entry.isreg() or entry.isdir()):
         raise DRSLError(f"{archive} is not unpacked: {entry.name!r} in it is a link or a device")
     path = _safe_path(archive, entry.name)
-    return None if entry.isdir() or _unwanted(path) else Member(path, entry.size, entry)
+    return None if entry.isdir() or _is_unwanted(path) else Member(path, entry.size, entry)
 
 
 def _safe_path(archive: Path, name: str) -> PurePosixPath:
@@ -75,7 +75,7 @@ def _safe_path(archive: Path, name: str) -> PurePosixPath:
     return PurePosixPath(plain)
 
 
-def _unwanted(path: PurePosixPath) -> bool:
+def _is_unwanted(path: PurePosixPath) -> bool:
     return _MAC in path.parts or path.name.startswith("._")
 
 

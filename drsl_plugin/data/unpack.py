@@ -67,7 +67,7 @@ class Archive:
         for member in self.below(below):
             target = folder.joinpath(*member.path.relative_to(below).parts)
             target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as sink, damage(self.path), self._open(member) as source:
+            with target.open("xb") as sink, report_damage(self.path), self._open(member) as source:
                 shutil.copyfileobj(source, _Sink(sink), 1 << 20)
             if target.stat().st_size != member.size:
                 raise DRSLError(f"{self.path} is damaged or cut off: {member.path} is not whole in it")
@@ -101,7 +101,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     if not path.is_file():
         raise DRSLError(f"no archive at {path}" if not path.exists() else f"{path} is not a file: give an archive")
     opened: zipfile.ZipFile | tarfile.TarFile
-    with damage(path):
+    with report_damage(path):
         with path.open("rb") as file:
             start = file.read(4)
         if start[:2] == b"PK":  # a zip's table of contents stands at its end
@@ -112,13 +112,13 @@ def open_archive(path: Path) -> Iterator[Archive]:
             except tarfile.ReadError:
                 raise DRSLError(f"{path} is not a zip or tar archive, or its beginning is damaged") from None
     with opened:
-        with damage(path):
+        with report_damage(path):
             archive = Archive(path, opened)
         yield archive
 
 
 @contextmanager
-def damage(path: Path) -> Iterator[None]:
+def report_damage(path: Path) -> Iterator[None]:
     """Turn what a damaged archive raises into one line; what the disk raises in writing is let through."""
     try:
         yield

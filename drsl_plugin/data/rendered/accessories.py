@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from drsl_plugin.data.rendered.canvas import Canvas, Paint, shaded
+from drsl_plugin.data.rendered.canvas import Canvas, Paint, scale_colour
 from drsl_plugin.data.rendered.looks import Look
 from drsl_plugin.data.rendered.poses import Joint, Limb, Side, View
 
@@ -21,7 +21,7 @@ def _box(canvas: Canvas, view: View, centre: Joint, size: tuple[float, float, fl
     outline = view.point(*centre) + corners * np.array([half_width, half_height])
     canvas.paint([outline], paint)
     flap = outline[[7, 2]]
-    canvas.stroke(flap, shaded(paint.colour, 0.6), 0.008 * view.height)
+    canvas.stroke(flap, scale_colour(paint.colour, 0.6), 0.008 * view.height)
 
 
 def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], only: Side | None) -> None:
@@ -54,7 +54,7 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
 def draw_straps(canvas: Canvas, view: View, look: Look) -> None:
     """Draw the straps of a backpack or a shoulder bag over the trunk."""
     width = 0.028 * view.height
-    colour = shaded(look.palette.bag, 0.85)
+    colour = scale_colour(look.palette.bag, 0.85)
     facing = np.cos(view.yaw)
     if look.bag == "backpack" and facing > -0.3:
         for lateral in (-0.062, 0.062):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drsl_plugin.data.rendered._opencv import cv2
 from drsl_plugin.data.rendered.backgrounds import PLACE_COUNT, draw_place
 from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, HEIGHT, WIDTH, Image
-from drsl_plugin.data.rendered.seeding import Stream, generator
+from drsl_plugin.data.rendered.seeding import Stream, make_generator
 
 _CASTS = (
     (1.07, 1.0, 0.93), (0.93, 0.99, 1.07), (0.97, 1.05, 0.97), (1.04, 0.95, 1.04), (1.0, 1.0, 1.0),
@@ -74,10 +74,10 @@ class Camera:
 @lru_cache(maxsize=12)
 def camera(seed: int, number: int) -> Camera:
     """Return camera ``number`` (1..6) of the set rendered from ``seed``."""
-    order = generator(seed, Stream.CAMERA_ORDER)
+    order = make_generator(seed, Stream.CAMERA_ORDER)
     # Dealt from lists in random order: no two cameras of a set share their place, cast or gamma.
     place, cast, gamma = (int(order.permutation(PLACE_COUNT)[number - 1]) for _ in range(3))
-    rng = generator(seed, Stream.CAMERA, number)
+    rng = make_generator(seed, Stream.CAMERA, number)
     blue, green, red = (float(gain * rng.uniform(0.98, 1.02)) for gain in _CASTS[cast])
     return Camera(
         place=draw_place(place, rng),

@@ -32,7 +32,7 @@ class Paint:
     texture: Image | None = None
 
 
-def shaded(colour: Colour, factor: float) -> Colour:
+def scale_colour(colour: Colour, factor: float) -> Colour:
     """Return ``colour`` made darker (``factor`` below 1) or lighter (above 1)."""
     blue, green, red = (int(min(255.0, factor * channel)) for channel in colour)
     return blue, green, red
@@ -52,7 +52,7 @@ class Canvas:
 
     def edge(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
         """Draw the edge of a closed outline, a little darker than the paint that is to fill it."""
-        colour = shaded(paint.colour, 0.65 * shade)
+        colour = scale_colour(paint.colour, 0.65 * shade)
         cv2.polylines(self.image, [_pixels(outline)], True, colour, OVERSAMPLING, cv2.LINE_AA)
 
     def fill(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
@@ -65,7 +65,7 @@ class Canvas:
         """
         corners = _pixels(outline)
         if paint.texture is None:
-            cv2.fillPoly(self.image, [corners], shaded(paint.colour, shade))
+            cv2.fillPoly(self.image, [corners], scale_colour(paint.colour, shade))
         else:
             self._fill_textured(corners, paint.texture, shade)
         cv2.fillPoly(self.mask, [corners], 255)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from drsl_plugin.data.folders import link_beside, links_to, new_folder
-from drsl_plugin.data.rendered.layout import LAYOUT, STANDS_FOR, entries
+from drsl_plugin.data.rendered.layout import LAYOUT, STANDS_FOR, list_entries
 from drsl_plugin.data.rendered.settings import DemoSettings
 from drsl_plugin.errors import DRSLError
 
@@ -77,7 +77,7 @@ def render_demo(
 def _render(folder: Path, settings: DemoSettings, progress: Progress | None) -> None:
     from drsl_plugin.data.rendered.rendering import render_entry  # here, because it needs OpenCV
 
-    planned = list(entries(settings))
+    planned = list(list_entries(settings))
     for name in {entry.folder for entry in planned}:
         (folder / LAYOUT / name).mkdir(parents=True)
     for done, entry in enumerate(planned, start=1):

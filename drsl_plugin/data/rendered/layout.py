@@ -41,7 +41,7 @@ class Entry:
         return f"{person}_c{self.camera}s1_{frame:06d}_{box:02d}.jpg"
 
 
-def entries(settings: DemoSettings) -> Iterator[Entry]:
+def list_entries(settings: DemoSettings) -> Iterator[Entry]:
     """Yield every image of a set.
 
     Even person numbers train and odd ones test, so that a set with fewer identities, cameras or images is a

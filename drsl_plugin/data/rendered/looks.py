@@ -90,7 +90,7 @@ class Look:
     bag_side: Side
 
 
-def _dealt(rng: np.random.Generator, items: tuple[_Item, ...], member: int) -> _Item:
+def _deal(rng: np.random.Generator, items: tuple[_Item, ...], member: int) -> _Item:
     """Deal ``items`` to a group's members in random order, so that they differ as far as the items reach."""
     return items[int(rng.permutation(len(items))[member % len(items)])]
 
@@ -110,9 +110,9 @@ def sample_look(palette: Palette, group: np.random.Generator, own: np.random.Gen
     Returns:
         The person.
     """
-    top_pattern, bottom_pattern = _dealt(group, PATTERNS, member), _dealt(group, PATTERNS, member)
-    top, bottom = _dealt(group, TOPS, member), _dealt(group, BOTTOMS, member)
-    hair, bag, hat = _dealt(group, HAIRS, member), _dealt(group, BAGS, member), _dealt(group, HATS, member)
+    top_pattern, bottom_pattern = _deal(group, PATTERNS, member), _deal(group, PATTERNS, member)
+    top, bottom = _deal(group, TOPS, member), _deal(group, BOTTOMS, member)
+    hair, bag, hat = _deal(group, HAIRS, member), _deal(group, BAGS, member), _deal(group, HATS, member)
     build = Build(*(float(np.clip(own.normal(1.0, spread), 0.75, 1.35)) for spread in (0.18, 0.1, 0.12, 0.06)))
     return Look(
         palette=palette,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from drsl_plugin.data.rendered._opencv import cv2
-from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Image, shaded
+from drsl_plugin.data.rendered.canvas import CANVAS_HEIGHT, CANVAS_WIDTH, Image, scale_colour
 from drsl_plugin.data.rendered.poses import Side
 
 
@@ -26,7 +26,7 @@ def _bush(image: Image, side: Side, rng: np.random.Generator) -> None:
     for _ in range(70):
         x = CANVAS_WIDTH * (0.5 + side * rng.uniform(-0.15, 0.55))
         y = CANVAS_HEIGHT - height * rng.random() ** 1.4
-        leaf = shaded((60, 125, 75), float(rng.uniform(0.5, 1.2)))
+        leaf = scale_colour((60, 125, 75), float(rng.uniform(0.5, 1.2)))
         cv2.circle(image, (int(x), int(y)), int(rng.uniform(10, 26)), leaf, -1)
 
 
@@ -39,7 +39,7 @@ def _car(image: Image, side: Side, rng: np.random.Generator) -> None:
     y = (top + outline[:, 1] * (1.0 - top)) * CANVAS_HEIGHT
     corners = np.round(np.stack([x, y], axis=1)).astype(np.int32)
     cv2.fillPoly(image, [corners], body)
-    cv2.polylines(image, [corners], True, shaded(body, 0.6), 4, cv2.LINE_AA)
+    cv2.polylines(image, [corners], True, scale_colour(body, 0.6), 4, cv2.LINE_AA)
     wheel = (int((0.5 - side * 0.17) * CANVAS_WIDTH + side * 60), CANVAS_HEIGHT)
     cv2.circle(image, wheel, int(0.07 * CANVAS_HEIGHT), (35, 35, 38), -1)
     lamp = corners[3] + np.array([-side * 6, 14])

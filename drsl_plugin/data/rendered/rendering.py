@@ -8,15 +8,15 @@ from drsl_plugin.data.rendered.canvas import Image
 from drsl_plugin.data.rendered.layout import DISTRACTOR, JUNK, Entry
 from drsl_plugin.data.rendered.looks import GROUP_SIZE, PALETTES, Look, sample_look
 from drsl_plugin.data.rendered.scenes import Crop, sample_shot, stranger, take
-from drsl_plugin.data.rendered.seeding import Stream, generator
+from drsl_plugin.data.rendered.seeding import Stream, make_generator
 
 
 def identity(seed: int, pid: int) -> Look:
     """Return person ``pid`` (1 or more) of the set rendered from ``seed``."""
     # Groups that share a palette lie within the training set (even numbers) or within the test set (odd ones).
     group, member = divmod((pid - 1) // 2, GROUP_SIZE)
-    shared = generator(seed, Stream.GROUP, pid % 2, group)
-    return sample_look(PALETTES[group % len(PALETTES)], shared, generator(seed, Stream.PERSON, pid), member)
+    shared = make_generator(seed, Stream.GROUP, pid % 2, group)
+    return sample_look(PALETTES[group % len(PALETTES)], shared, make_generator(seed, Stream.PERSON, pid), member)
 
 
 def encode(image: Image, quality: int) -> bytes:
@@ -29,7 +29,7 @@ def encode(image: Image, quality: int) -> bytes:
 def render_entry(seed: int, entry: Entry) -> bytes:
     """Return the JPEG file of one image of the set rendered from ``seed``."""
     taken_by = camera(seed, entry.camera)
-    rng = generator(seed, Stream.IMAGE, entry.pid + 1, entry.camera, entry.index)
+    rng = make_generator(seed, Stream.IMAGE, entry.pid + 1, entry.camera, entry.index)
     look: Look | None
     crop: Crop = "good"
     if entry.pid == JUNK:

@@ -92,7 +92,7 @@ def sample_shot(rng: np.random.Generator, camera: Camera, crop: Crop = "good") -
     )
 
 
-def _lit(canvas: Canvas, light_from: Side) -> Image:
+def _light(canvas: Canvas, light_from: Side) -> Image:
     """Round the painted figures off: darker towards the edge that is turned away from the light."""
     body = cv2.blur(canvas.mask, (25, 25)).astype(np.float32) / 255.0
     away = np.roll(body, -12 * light_from, axis=1)
@@ -145,7 +145,7 @@ def take(camera: Camera, shot: Shot, look: Look | None, rng: np.random.Generator
         draw_person(canvas, shot.view, look, shot.pose)
     if in_front:
         _draw_neighbour(canvas, shot)
-    image = _lit(canvas, shot.light_from)
+    image = _light(canvas, shot.light_from)
     if shot.obstacle is not None:
         draw_obstacle(shot.obstacle, image, shot.obstacle_side, np.random.default_rng(shot.obstacle_seed))
     return camera.photograph(image, shot.gain, rng)

@@ -19,7 +19,7 @@ class Stream(IntEnum):
     FRAME = 6
 
 
-def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
+def make_generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     """Return the generator of one thing.
 
     Args:

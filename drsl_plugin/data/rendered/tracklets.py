@@ -61,7 +61,7 @@ def render_tracklets(root: Path, *, identities: int = 4, cameras: int = 2, lengt
     if root.exists():
         raise DRSLError(f"{root} exists; give a new folder")
     with new_folder(root) as scratch:
-        for tracklet in tracklets(settings):
+        for tracklet in list_tracklets(settings):
             folder = scratch / tracklet.folder
             folder.mkdir(parents=True)
             for frame, data in enumerate(_frames(seed, tracklet, length), start=1):
@@ -69,7 +69,7 @@ def render_tracklets(root: Path, *, identities: int = 4, cameras: int = 2, lengt
     return root
 
 
-def tracklets(settings: DemoSettings) -> Iterator[Tracklet]:
+def list_tracklets(settings: DemoSettings) -> Iterator[Tracklet]:
     """Yield every tracklet of a set; even person numbers train and odd ones test."""
     for number in range(1, settings.identities + 1):
         for camera in range(1, settings.cameras + 1):
@@ -84,22 +84,22 @@ def _frames(seed: int, tracklet: Tracklet, length: int) -> Iterator[bytes]:
     from drsl_plugin.data.rendered.cameras import camera
     from drsl_plugin.data.rendered.rendering import encode, identity
     from drsl_plugin.data.rendered.scenes import sample_shot, take
-    from drsl_plugin.data.rendered.seeding import Stream, generator
+    from drsl_plugin.data.rendered.seeding import Stream, make_generator
 
     key = (tracklet.pid, tracklet.camera, tracklet.number)
     taken_by = camera(seed, tracklet.camera)
-    first = sample_shot(generator(seed, Stream.TRACKLET, *key), taken_by)
+    first = sample_shot(make_generator(seed, Stream.TRACKLET, *key), taken_by)
     for frame in range(length):
         image = take(
             taken_by,
-            _moved_on(first, frame),
+            _move_on(first, frame),
             identity(seed, tracklet.pid),
-            generator(seed, Stream.FRAME, *key, frame),
+            make_generator(seed, Stream.FRAME, *key, frame),
         )
         yield encode(image, taken_by.quality)
 
 
-def _moved_on(shot: Shot, frame: int) -> Shot:
+def _move_on(shot: Shot, frame: int) -> Shot:
     """Return the shot some frames later: another phase of the same gait, before a backdrop that has moved by."""
     import numpy as np
 
