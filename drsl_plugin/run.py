@@ -7,9 +7,8 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from drsl_plugin.errors import DRSLError, OneLineParser
-
-TOOLBOXES = ("torchreid", "fastreid")
+from drsl_plugin.errors import OneLineParser, SettingError, one_of
+from drsl_plugin.toolbox import TOOLBOXES, toolbox, toolboxes
 
 
 def main(argv: Sequence[str]) -> None:
@@ -21,35 +20,28 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         DRSLError: no such script, or one whose imports do not tell which toolbox it runs.
     """
+    scripts = one_of([f"{each.title}'s {each.script}" for each in toolboxes()])
+    examples = "\n".join(f"  {each.script_example}" for each in toolboxes())
     parser = OneLineParser(
         prog="drsl run",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run your own copy of Torchreid's scripts/main.py or FastReID's tools/train_net.py, unmodified,\n"
-        "with DRSL among its losses.",
-        epilog="examples:\n  drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl\n"
-        "  drsl run tools/train_net.py --config-file configs/mine.yml MODEL.LOSSES.NAME "
-        '\'("CrossEntropyLoss","DRSLoss")\'',
+        description=f"Run your own copy of {scripts}, unmodified,\nwith DRSL among its losses.",
+        epilog=f"examples:\n{examples}",
     )
     parser.add_argument("--toolbox", choices=TOOLBOXES, help="the script's toolbox; by default the one that it imports")
     parser.add_argument("script", type=Path, help="the script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
-    toolbox = args.toolbox or _imported_toolbox(args.script)
-    if toolbox == "torchreid":
-        from drsl_plugin.torchreid.script import run_script as run_torchreid_script
-
-        run_torchreid_script(args.script, args.arguments)
-    else:
-        from drsl_plugin.fastreid.script import run_script as run_fastreid_script
-
-        run_fastreid_script(args.script, args.arguments)
+    toolbox(args.toolbox or _find_toolbox(args.script)).run_script(args.script, args.arguments)
 
 
-def _imported_toolbox(script: Path) -> str:
+def _find_toolbox(script: Path) -> str:
+    """Return the name of the one toolbox that a script imports."""
     found = sorted(imported_modules(script) & set(TOOLBOXES))
     if len(found) != 1:
-        what = " and ".join(found) if found else "neither torchreid nor fastreid"
-        raise DRSLError(f"drsl run {script}: it imports {what}; say which it runs with --toolbox torchreid or fastreid")
+        what = " and ".join(found) if found else f"neither {' nor '.join(TOOLBOXES)}"
+        needs = f"it imports {what}; say which it runs with --toolbox {one_of(TOOLBOXES)}"
+        raise SettingError(f"drsl run {script}", "", needs)
     return found[0]
 
 
@@ -57,12 +49,12 @@ def imported_modules(script: Path) -> set[str]:
     """Return the top-level names of all modules that a script imports, without running it.
 
     Raises:
-        DRSLError: no such file, or no Python.
+        SettingError: no such file, or no Python.
     """
     try:
         tree = ast.parse(script.read_bytes())
     except (OSError, SyntaxError, ValueError) as error:
-        raise DRSLError(f"drsl run {script}: cannot be read as a Python script ({error})") from error
+        raise SettingError(f"drsl run {script}", "", f"cannot be read as a Python script ({error})") from error
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from drsl_plugin.toolbox.registry import data_set_key
+
 POINTS = 300
 """Of a curve, at most."""
 EVALUATED = ("mAP", "mINP", "rank1")
@@ -79,9 +81,10 @@ def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]
 
     Args:
         rows: of ``metrics.jsonl``.
-        target: the data set, however its name is spelt.
+        target: the data set, in any spelling.
     """
-    mine = [row for row in rows if str(row.get("target")).lower() == target.lower() and _number(row.get("step"))]
+    of_target = [row for row in rows if data_set_key(str(row.get("target"))) == data_set_key(target)]
+    mine = [row for row in of_target if _number(row.get("step"))]
     curves = {}
     for name in EVALUATED:
         values = {row["step"]: [100 * row[name]] for row in mine if _number(row.get(name))}

@@ -24,8 +24,8 @@ def panel_values(place: int, panels: Sequence[Panel], pictures: Pictures) -> dic
         pictures: takes the images of the ranked lists.
     """
     panel = panels[place]
-    metric = panel.result.protocol.metric
-    alike = [each.histograms.distance for each in panels if each.result.protocol.metric == metric]
+    metric = panel.result.settings.metric
+    alike = [each.histograms.distance for each in panels if each.result.settings.metric == metric]
     angles = [each.histograms.angle for each in panels]
     label = "distance (1 − cos)" if metric == "cosine" else "Euclidean distance"
     return {
@@ -73,14 +73,14 @@ def _list(ranked: RankedList, pictures: Pictures) -> dict[str, Any]:
 def _map(panel: Panel, place: int) -> dict[str, Any]:
     if isinstance(panel.map, str):
         return {"reason": panel.map}
-    shown = panel.map
+    points = panel.map
     return {
         "reason": "",
-        "plot": plots.map_plot(shown, name=f"m{place}"),
-        "images": len(shown.pids),
-        "queries": int(shown.queries.sum()),
-        "drawn": len(np.unique(shown.pids)),
-        "identities": shown.identities,
-        "coloured": len(plots.coloured(shown)),
+        "plot": plots.map_plot(points, name=f"m{place}"),
+        "images": len(points.pids),
+        "queries": int(points.queries.sum()),
+        "drawn": len(np.unique(points.pids)),
+        "identities": points.identities,
+        "coloured": len(plots.coloured(points)),
         "components": COMPONENTS,
     }

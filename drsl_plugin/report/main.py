@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import MissingPackageError, SettingError
 from drsl_plugin.runs.folder import whole_file
 
 NEEDED = ("numpy", "matplotlib", "PIL", "jinja2", "markupsafe", "sklearn")
@@ -20,19 +20,19 @@ except ModuleNotFoundError as error:  # PyTorch runs without them
     missing = (error.name or "").partition(".")[0]
     if missing not in NEEDED:
         raise
-    raise ImportError(f'drsl report needs {missing}: pip install "drsl-plugin[report]"') from None
+    raise MissingPackageError(f"drsl report needs {missing}", 'pip install "drsl-plugin[report]"', missing) from None
 
 
 def main(paths: Sequence[Path], output: Path, images: Path | None = None) -> None:
     """Write one page about one run or several, whole or not at all, and print where it is.
 
     Args:
-        paths: run folders of either toolbox.
+        paths: run folders of any toolbox.
         output: the page; one that is there is replaced, its folder made where missing.
         images: where to look for the images by the ends of their paths; None to take the paths as the runs kept them.
 
     Raises:
-        DRSLError: what was given cannot be read, or the page cannot be written.
+        SettingError: what was given cannot be read, or the page cannot be written.
     """
     from rich.console import Console
 
@@ -51,16 +51,16 @@ def main(paths: Sequence[Path], output: Path, images: Path | None = None) -> Non
         with whole_file(output) as unfinished:
             unfinished.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise DRSLError(f"{output}: cannot be written: {error.strerror or error}") from None
+        raise SettingError(str(output), "", f"cannot be written: {error.strerror or error}") from None
     print(f"{output}: {len(page.encode()) / 1e6:.1f} MB, {len(runs)} run{'s' if len(runs) > 1 else ''}")
 
 
 def _check_output(output: Path) -> None:
     """Check the place before the work, not after it."""
     if output.is_dir():
-        raise DRSLError(f"-o: {output} is a folder; name a file in it, such as {output / 'report.html'}")
+        raise SettingError("-o", "", f"{output} is a folder; name a file in it, such as {output / 'report.html'}")
     if output.suffix.lower() not in (".html", ".htm"):
-        raise DRSLError(f"-o: a file that ends in .html, not {output}")
+        raise SettingError("-o", "", f"a file that ends in .html, not {output}")
     parent = next(folder for folder in output.absolute().parents if folder.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise DRSLError(f"-o: {output} cannot be written: {parent} is no folder that can be written to")
+        raise SettingError("-o", "", f"{output} cannot be written: {parent} is no folder that can be written to")

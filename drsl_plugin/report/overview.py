@@ -8,14 +8,14 @@ from typing import Any
 from drsl_plugin.report import plots
 from drsl_plugin.report.curves import TITLES, Curve, evaluations, training_curves
 from drsl_plugin.report.panels import Panel
-from drsl_plugin.report.runs import Run
+from drsl_plugin.report.runs import RunRecord
 
 COLUMNS = {"mAP": "mAP", "mINP": "mINP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10"}
 ONLY_DRSL = ("loss_drsl", "ranking", "sorting", "ap", "above_all")
 EVALUATED = {"mAP": "mAP, %", "mINP": "mINP, %", "rank1": "Rank-1, %"}
 
 
-def target_values(runs: Sequence[Run], panels: Sequence[Panel]) -> list[dict[str, Any]]:
+def target_values(runs: Sequence[RunRecord], panels: Sequence[Panel]) -> list[dict[str, Any]]:
     """Return each target with its row of each run, its CMC curves and what was evaluated during training.
 
     Args:
@@ -34,7 +34,7 @@ def target_values(runs: Sequence[Run], panels: Sequence[Panel]) -> list[dict[str
                 "name": target,
                 "rows": rows,
                 "without": [run.label for number, run in enumerate(runs) if number not in cmc],
-                "single_shot": any(panel.result.protocol.single_shot for panel in mine),
+                "single_shot": any(panel.result.settings.single_shot for panel in mine),
                 "cmc": plots.cmc_plot(cmc, name=f"cmc-{place}"),
                 "cmc_text": "; ".join(
                     f"{runs[run].label}: {100 * curve[0]:.1f} % at rank 1" for run, curve in cmc.items()
@@ -61,7 +61,7 @@ def _summary_row(panel: Panel) -> dict[str, Any]:
         ],
         "counted": len(panel.result.ranking.ap),
         "queries": panel.result.queries,
-        "metric": panel.result.protocol.metric,
+        "metric": panel.result.settings.metric,
     }
 
 
@@ -73,7 +73,7 @@ def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
                 cell["best"] = cell["value"] == best
 
 
-def training_values(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def training_values(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return a figure for each value that a run logged at its steps.
 
     Args:
@@ -85,7 +85,7 @@ def training_values(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def _figures(
-    curves: Mapping[int, Mapping[str, Curve]], titles: Mapping[str, str], runs: Sequence[Run], prefix: str
+    curves: Mapping[int, Mapping[str, Curve]], titles: Mapping[str, str], runs: Sequence[RunRecord], prefix: str
 ) -> list[dict[str, Any]]:
     """Return a figure a value, of all runs that have it."""
     figures = []

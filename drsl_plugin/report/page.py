@@ -19,11 +19,11 @@ from drsl_plugin.report.details import panel_values
 from drsl_plugin.report.overview import target_values, training_values
 from drsl_plugin.report.panels import Panel
 from drsl_plugin.report.pictures import Pictures
-from drsl_plugin.report.runs import Run
+from drsl_plugin.report.runs import RunRecord
 from drsl_plugin.report.settings import different, settings_tables
 
 
-def render(runs: Sequence[Run], panels: Sequence[Panel], pictures: Pictures) -> tuple[str, str]:
+def render(runs: Sequence[RunRecord], panels: Sequence[Panel], pictures: Pictures) -> tuple[str, str]:
     """Return the page, and what is to be said of images that were not found, if anything.
 
     Args:
@@ -31,7 +31,7 @@ def render(runs: Sequence[Run], panels: Sequence[Panel], pictures: Pictures) -> 
         panels: of every run and every target of it.
         pictures: takes the images that the page shows.
     """
-    shown = [panel_values(place, panels, pictures) for place in range(len(panels))]  # these ask for the pictures
+    details = [panel_values(place, panels, pictures) for place in range(len(panels))]  # these ask for the pictures
     missing = _missing(pictures)
     several = len(runs) > 1
     environments = [run.environment for run in runs]
@@ -49,7 +49,7 @@ def render(runs: Sequence[Run], panels: Sequence[Panel], pictures: Pictures) -> 
         "without_environment": [run.label for run in runs if not run.environment],
         "training": training_values(runs),
         "without_metrics": [run.label for run in runs if not run.rows],
-        "panels": shown,
+        "panels": details,
         "missing": missing,
         "pictures": Markup(json.dumps(pictures.urls)),  # base64 alone: nothing in it ends a script
         "style": Markup(style),

@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.evaluate import Protocol, feature_files, run_protocol
 from drsl_plugin.report.settings import ENVIRONMENT_LEFT_OUT, flatten
+from drsl_plugin.runs.config import EvaluationSettings, read_config
+from drsl_plugin.runs.features import find_features
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.registry import data_set_key, find_evaluation_settings
 
 
-class Run(NamedTuple):
+class RunRecord(NamedTuple):
     """What a run left, but for its features."""
 
     label: str
     path: Path
     features: dict[str, Path]
     """Files by target."""
-    protocol: Protocol
+    evaluation: EvaluationSettings
     config: dict[str, str]
     """Flattened; empty where there is none, like the environment and the rows."""
     environment: dict[str, str]
     rows: list[dict[str, Any]]
 
 
-def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read run folders of either toolbox.
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """Read run folders of any toolbox.
 
     Args:
         paths: the folders.
@@ -44,11 +44,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     for place, path in enumerate(resolved):
         if path in resolved[:place]:
             raise DRSLError(f"{paths[place]}: the same run folder twice")
-    found = same_targets([feature_files(path) for path in paths])
+    found = name_targets_alike([find_features(path) for path in paths])
     return [
-        Run(label, path, features, run_protocol(path), _config(path), _environment(path), _rows(path))
-        for label, path, features in zip(labels(resolved), paths, found, strict=True)
+        _read_run(label, path, features) for label, path, features in zip(labels(resolved), paths, found, strict=True)
     ]
+
+
+def _read_run(label: str, path: Path, features: dict[str, Path]) -> RunRecord:
+    config = read_config(path)
+    evaluation = find_evaluation_settings(config)
+    return RunRecord(label, path, features, evaluation, flatten(config), _environment(path), _rows(path))
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
@@ -70,24 +75,18 @@ def labels(paths: Sequence[Path]) -> list[str]:
     return found
 
 
-def same_targets(found: Sequence[dict[str, Path]]) -> list[dict[str, Path]]:
-    """Give a target one name: the toolboxes spell the same data set ``market1501`` and ``Market1501``.
+def name_targets_alike(found: Sequence[dict[str, Path]]) -> list[dict[str, Path]]:
+    """Give a target one name, the first of those by which toolboxes call the same data set.
 
     Args:
         found: each run's files by target.
 
     Example:
-        >>> [list(each) for each in same_targets([{"market1501": Path("a")}, {"Market1501": Path("b")}])]
+        >>> [list(each) for each in name_targets_alike([{"market1501": Path("a")}, {"Market1501": Path("b")}])]
         [['market1501'], ['market1501']]
     """
     spelt: dict[str, str] = {}
-    return [{spelt.setdefault(target.lower(), target): path for target, path in files.items()} for files in found]
-
-
-def _config(path: Path) -> dict[str, str]:
-    """Flatten the configuration, whose YAML was checked with the protocol."""
-    file = path / "config.yaml"
-    return flatten(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.exists() else {}
+    return [{spelt.setdefault(data_set_key(target), target): path for target, path in files.items()} for files in found]
 
 
 def _environment(path: Path) -> dict[str, str]:

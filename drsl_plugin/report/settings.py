@@ -1,4 +1,4 @@
-"""The settings of several runs side by side, of one toolbox or of both."""
+"""The settings of several runs side by side, of one toolbox or of several."""
 
 from __future__ import annotations
 
@@ -6,39 +6,36 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-FOLDERS = ("data.save_dir", "OUTPUT_DIR")
-"""They name the run's own folder, so they differ always and say nothing."""
-LOSS = ("loss.", "MODEL.LOSSES.")
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
+from drsl_plugin.toolbox import Toolbox
+from drsl_plugin.toolbox.registry import find_writer
+
 ENVIRONMENT_LEFT_OUT = ("argv", "toolbox")
-COUNTERPARTS = {
-    "loss": ("loss.name", "MODEL.LOSSES.NAME"),
-    "model": ("model.name", "MODEL.BACKBONE.NAME"),
-    "depth of the backbone": ("", "MODEL.BACKBONE.DEPTH"),
-    "weights": ("model.load_weights", "MODEL.WEIGHTS"),
-    "pretrained": ("model.pretrained", "MODEL.BACKBONE.PRETRAIN"),
-    "trained on": ("data.sources", "DATASETS.NAMES"),
-    "batch": ("train.batch_size", "SOLVER.IMS_PER_BATCH"),
-    "images of an identity": ("sampler.num_instances", "DATALOADER.NUM_INSTANCE"),
-    "epochs": ("train.max_epoch", "SOLVER.MAX_EPOCH"),
-    "optimizer": ("train.optim", "SOLVER.OPT"),
-    "learning rate": ("train.lr", "SOLVER.BASE_LR"),
-    "schedule": ("train.lr_scheduler", "SOLVER.SCHED"),
-    "weight decay": ("train.weight_decay", "SOLVER.WEIGHT_DECAY"),
-    "metric": ("test.dist_metric", "TEST.METRIC"),
-    "re-ranking": ("test.rerank", "TEST.RERANK.ENABLED"),
-    "DRSL: weight": ("loss.drsl.weight", "MODEL.LOSSES.DRSL.SCALE"),
-    "DRSL: distance": ("loss.drsl.distance", "MODEL.LOSSES.DRSL.DISTANCE"),
-    "DRSL: temperature": ("loss.drsl.temperature", "MODEL.LOSSES.DRSL.TEMPERATURE"),
-    "DRSL: relaxation": ("loss.drsl.relaxation", "MODEL.LOSSES.DRSL.RELAXATION"),
-    "DRSL: sort": ("loss.drsl.sort", "MODEL.LOSSES.DRSL.SORT"),
-    "DRSL: sort weight": ("loss.drsl.sort_weight", "MODEL.LOSSES.DRSL.SORT_WEIGHT"),
-    "DRSL: memory": ("loss.drsl.memory_size", "MODEL.LOSSES.DRSL.MEMORY_SIZE"),
-    "seed": ("train.seed", "SEED"),
+TITLES = {
+    "loss": "loss",
+    "model": "model",
+    "depth": "depth of the backbone",
+    "weights": "weights",
+    "pretrained": "pretrained",
+    "sources": "trained on",
+    "batch": "batch",
+    "instances": "images of an identity",
+    "epochs": "epochs",
+    "optimizer": "optimizer",
+    "learning_rate": "learning rate",
+    "schedule": "schedule",
+    "weight_decay": "weight decay",
+    "metric": "metric",
+    "reranking": "re-ranking",
+    "seed": "seed",
 }
-"""What Torchreid and FastReID call the same thing."""
+"""What to call the keys that every toolbox has, by their names in :class:`~drsl_plugin.toolbox.Keys`."""
+DRSL_TITLES = {
+    name: f"DRSL: {name.replace('_', ' ')}" for name in (*TrainingSettings.settings(), *DRSLSettings.settings())
+}
 
 
-class Table(NamedTuple):
+class SettingsTable(NamedTuple):
     """Settings of some runs."""
 
     title: str
@@ -66,36 +63,31 @@ def flatten(node: Any, prefix: str = "") -> dict[str, str]:
     return {prefix: text} if prefix else {}
 
 
-def settings_tables(configs: Sequence[Mapping[str, str]]) -> list[Table]:
+def settings_tables(configs: Sequence[Mapping[str, str]]) -> list[SettingsTable]:
     """Return what to show of the runs' settings.
 
-    Of one run the loss's, of several those that differ; the others are folded away. Runs of the two toolboxes have no
-    names in common: they are compared by what both have under names of their own.
+    Of one run the loss's, of several those that differ; the others are folded away. Runs of different toolboxes
+    have no names in common: they are compared by what each toolbox has under a name of its own.
 
     Args:
         configs: flattened, a run each; empty where a run has none.
     """
-    toolboxes: dict[str, list[int]] = {}
+    writers: dict[Toolbox, list[int]] = {}
     for run, config in enumerate(configs):
-        if config:
-            toolboxes.setdefault(_toolbox(config), []).append(run)
+        if writer := find_writer(config):
+            writers.setdefault(writer, []).append(run)
     tables = []
-    if len(toolboxes) > 1:
-        tables.append(
-            Table(
-                "In both toolboxes",
-                [run for runs in toolboxes.values() for run in runs],
-                _counterparts(configs, toolboxes),
-                False,
-            )
-        )
-    for toolbox, runs in toolboxes.items():
-        mine = [{name: text for name, text in configs[run].items() if name not in FOLDERS} for run in runs]
-        shown, folded = _split(mine)
-        of_toolbox = f"{toolbox}: " if len(toolboxes) > 1 else ""
-        what = ("loss", "the others") if len(runs) == 1 else ("different", f"the same in {_all(len(runs))}")
-        tables.append(Table(of_toolbox + what[0], runs, shown, len(toolboxes) > 1))
-        tables.append(Table(of_toolbox + what[1], runs if len(runs) == 1 else runs[:1], folded, True))
+    if len(writers) > 1:
+        all_runs = [run for runs in writers.values() for run in runs]
+        title = f"In {_count(len(writers))} toolboxes"
+        tables.append(SettingsTable(title, all_runs, _counterparts(configs, writers), False))
+    for writer, runs in writers.items():
+        mine = [{key: text for key, text in configs[run].items() if key != writer.keys.output} for run in runs]
+        open_rows, folded = _split(mine, writer.keys.losses)
+        of_toolbox = f"{writer.title}: " if len(writers) > 1 else ""
+        what = ("loss", "the others") if len(runs) == 1 else ("different", f"the same in {_count(len(runs))}")
+        tables.append(SettingsTable(of_toolbox + what[0], runs, open_rows, len(writers) > 1))
+        tables.append(SettingsTable(of_toolbox + what[1], runs if len(runs) == 1 else runs[:1], folded, True))
     return [table for table in tables if table.rows]
 
 
@@ -114,33 +106,38 @@ def different(settings: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str
     return [(name, texts) for name, texts in rows if len({each.get(name) for each in settings}) > 1]
 
 
-def _all(count: int) -> str:
-    return "both" if count == 2 else f"all {count}"
+def _count(number: int) -> str:
+    return "both" if number == 2 else f"all {number}"
 
 
-def _toolbox(config: Mapping[str, str]) -> str:
-    return "FastReID" if any(name.startswith(("MODEL.", "SOLVER.")) for name in config) else "Torchreid"
+def _split(
+    configs: Sequence[Mapping[str, str]], losses: str
+) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
+    """Return the rows to show and those to fold away, which of several runs are those that are the same.
 
-
-def _split(configs: Sequence[Mapping[str, str]]) -> tuple[list[tuple[str, list[str]]], list[tuple[str, list[str]]]]:
-    """Return the rows to show and those to fold away, which of several runs are those that are the same."""
+    Args:
+        configs: flattened, a run each, of one toolbox; without the run's own folder, which differs always.
+        losses: how the keys of its losses begin, which are shown of a run alone.
+    """
     if len(configs) == 1:
         rows = [(name, [text]) for name, text in configs[0].items()]
-        loss = [row for row in rows if row[0].startswith(LOSS)]
+        loss = [row for row in rows if row[0].startswith(losses)]
         return loss, [row for row in rows if row not in loss]
-    shown = different(configs)
-    names = {name for name, _ in shown}
-    return shown, [(name, [text]) for name, text in configs[0].items() if name not in names]
+    differing = different(configs)
+    names = {name for name, _ in differing}
+    return differing, [(name, [text]) for name, text in configs[0].items() if name not in names]
 
 
 def _counterparts(
-    configs: Sequence[Mapping[str, str]], toolboxes: Mapping[str, Sequence[int]]
+    configs: Sequence[Mapping[str, str]], writers: Mapping[Toolbox, Sequence[int]]
 ) -> list[tuple[str, list[str]]]:
+    """Return a row for each key that toolboxes have under names of their own, where a run has it."""
+    columns = [
+        (configs[run], {**vars(writer.keys), **writer.keys.drsl}) for writer, runs in writers.items() for run in runs
+    ]
     rows = []
-    for title, names in COUNTERPARTS.items():
-        texts = [
-            configs[run].get(names[toolbox == "FastReID"], "") for toolbox in toolboxes for run in toolboxes[toolbox]
-        ]
+    for name, title in (TITLES | DRSL_TITLES).items():
+        texts = [config.get(keys.get(name, ""), "") for config, keys in columns]
         if any(texts):
             rows.append((title, texts))
     return rows

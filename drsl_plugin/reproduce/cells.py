@@ -10,27 +10,29 @@ from typing import NamedTuple
 import numpy as np
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.evaluate import evaluate_file, feature_files, run_protocol
 from drsl_plugin.evaluation import Ranking
 from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable
 from drsl_plugin.reproduce.runs import Run, table_runs
 from drsl_plugin.reproduce.statistics import Cell, Difference, mean_and_sd, metric_values, paired_bootstrap
 from drsl_plugin.reproduce.table_files import Row, Table
-from drsl_plugin.runs.features import read_features
+from drsl_plugin.runs.config import read_config
+from drsl_plugin.runs.evaluating import evaluate_arrays
+from drsl_plugin.runs.features import find_features, read_features
 from drsl_plugin.runs.folder import whole_file
+from drsl_plugin.toolbox.registry import find_evaluation_settings
 
 CACHE = "per-query.npz"
 
 
-class Evaluated(NamedTuple):
+class RankedRun(NamedTuple):
     """A run's evaluation, and a mark of the test set that it is on."""
 
     ranking: Ranking
     test_set: str
 
 
-def evaluated(folder: Path) -> Evaluated:
-    """Evaluate a run's features as the run did, once: what each query got stays beside them.
+def evaluate_run(folder: Path) -> RankedRun:
+    """Evaluate a run's features as the run did, once; what each query got stays beside them.
 
     Args:
         folder: the run folder; it has one target.
@@ -38,18 +40,18 @@ def evaluated(folder: Path) -> Evaluated:
     Raises:
         DRSLError: no features, or some that cannot be evaluated.
     """
-    (features,) = list(feature_files(folder).values())[:1]
+    (features,) = list(find_features(folder).values())[:1]
     cache = folder / CACHE
     if not cache.is_file() or cache.stat().st_mtime_ns < features.stat().st_mtime_ns:
-        ranking = evaluate_file(features, run_protocol(folder)).ranking
         arrays = read_features(features)
+        ranking = evaluate_arrays(arrays, find_evaluation_settings(read_config(folder)), features).ranking
         labels = (arrays.query_pids, arrays.query_camids, arrays.gallery_pids, arrays.gallery_camids)
         mark = hashlib.sha256(b"".join(each.tobytes() for each in labels)).hexdigest()
         with whole_file(cache) as unfinished, unfinished.open("wb") as file:
             np.savez(file, ap=ranking.ap, inp=ranking.inp, curves=ranking.curves, test_set=np.array(mark))
     with np.load(cache) as file:
         ap, inp, curves = (file[name] for name in ("ap", "inp", "curves"))
-        return Evaluated(
+        return RankedRun(
             Ranking(curves.mean(axis=0), float(ap.mean()), float(inp.mean()), ap, inp, curves), str(file["test_set"])
         )
 
@@ -63,16 +65,16 @@ class _Results:
         self._runs: dict[tuple[str, str], list[Run]] = {}
         for run in table_runs(table, output):
             self._runs.setdefault((run.row.name, run.data), []).append(run)
-        self._evaluated: dict[Path, Evaluated] = {}
+        self._evaluated: dict[Path, RankedRun] = {}
         self.footnotes: list[str] = []
         for run in (run for runs in self._runs.values() for run in runs):
             if run.folder not in self._evaluated and run.is_finished():
                 try:
-                    self._evaluated[run.folder] = evaluated(run.folder)
+                    self._evaluated[run.folder] = evaluate_run(run.folder)
                 except DRSLError as error:
                     self._failed[run.folder] = str(error)
 
-    def of(self, row: str, data: str) -> list[Evaluated]:
+    def of(self, row: str, data: str) -> list[RankedRun]:
         """Return the evaluations that are there of a row on a data set."""
         runs = self._runs.get((row, data), [])
         return [self._evaluated[run.folder] for run in runs if run.folder in self._evaluated]
@@ -90,7 +92,7 @@ class _Results:
         mean, sd = mean_and_sd(values)
         return Cell(mean, sd, len(own), self.wanted, self._difference(row, column, own), published, problem)
 
-    def _difference(self, row: Row, column: Column, own: Sequence[Evaluated]) -> Difference | None:
+    def _difference(self, row: Row, column: Column, own: Sequence[RankedRun]) -> Difference | None:
         other = self.of(row.baseline, column.data) if row.baseline else []
         if not own or not other:
             return None

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.reproduce.cells import evaluated
+from drsl_plugin.reproduce.cells import evaluate_run
 from drsl_plugin.reproduce.runs import Run
 from drsl_plugin.reproduce.scheduling import Schedule
 
 
 @contextmanager
-def shown(schedule: Schedule) -> Iterator[None]:
+def show_progress(schedule: Schedule) -> Iterator[None]:
     """Show a schedule while the block runs it: bars on a terminal, and anywhere a line for each run that ends.
 
     Args:
@@ -80,7 +80,7 @@ class _Display:
 
 def _result(run: Run) -> str:
     try:
-        ranking = evaluated(run.folder).ranking
+        ranking = evaluate_run(run.folder).ranking
     except DRSLError as error:
         return f"finished, but {error}"
     return f"mAP {100 * ranking.mAP:.1f}, Rank-1 {100 * ranking.cmc[0]:.1f}"

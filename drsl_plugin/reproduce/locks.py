@@ -11,7 +11,7 @@ from drsl_plugin.errors import DRSLError
 
 
 @contextlib.contextmanager
-def held(path: Path, *, wait: bool = False) -> Iterator[int | None]:
+def hold(path: Path, *, wait: bool = False) -> Iterator[int | None]:
     """Hold a lock while the block runs, or longer: until the last process ends that inherits it.
 
     Args:

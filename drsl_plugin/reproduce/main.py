@@ -13,17 +13,18 @@ from typing import Any
 import torch
 
 from drsl_plugin.data.progress import render_with_progress
-from drsl_plugin.errors import DRSLError, nearest
-from drsl_plugin.presets import COMMANDS, table_path
+from drsl_plugin.errors import DRSLError, SettingError, nearest
+from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce.cells import result_table
 from drsl_plugin.reproduce.checks import check_runs
-from drsl_plugin.reproduce.display import shown
-from drsl_plugin.reproduce.locks import held
+from drsl_plugin.reproduce.display import show_progress
+from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run, table_runs
 from drsl_plugin.reproduce.scheduling import Schedule
 from drsl_plugin.reproduce.table_files import Table, read_table
 from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox import toolboxes
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
 
     Args:
         name: a table file, or the name of a shipped table.
-        changes: ``key value`` pairs for all rows of a toolbox; FastReID's keys begin with a capital letter.
+        changes: ``key value`` pairs, each for all rows of the toolbox whose key it is.
         options: how.
 
     Returns:
@@ -73,13 +74,13 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
         _list(runs, root, cuda=cuda)
         return 0
     if table.demo is not None:
-        with held(output / "data.lock", wait=True):
+        with hold(output / "data.lock", wait=True):
             render_with_progress(root, dict(table.demo))
-    slots = [{"FASTREID_DATASETS": str(root.absolute()), **slot} for slot in slots]
+    slots = [{**_environment(runs, root), **slot} for slot in slots]
     check_runs(runs, root, cuda=cuda)
     schedule = Schedule(runs, lambda run: _command(run, root, cuda), slots)
     try:
-        with shown(schedule):
+        with show_progress(schedule):
             schedule.run()
     finally:
         _write(table, output, schedule)
@@ -90,7 +91,7 @@ def _write(table: Table, output: Path, schedule: Schedule) -> None:
     """Write the table as it stands, and print it."""
     failed = {folder: reason for folder, (_, reason) in schedule.failed.items()}
     results = result_table(table, output, failed)
-    with held(output / "table.lock", wait=True):
+    with hold(output / "table.lock", wait=True):
         for name, text in (("md", to_markdown(results)), ("csv", to_csv(results)), ("tex", to_latex(results))):
             RunFolder(output).write_text(f"table.{name}", text)
     print(to_markdown(results))
@@ -128,12 +129,13 @@ def _changed(table: Table, changes: Sequence[str]) -> Table:
             raise DRSLError(f"{word}: no such option, or one without its value")
     if len(changes) % 2:
         raise DRSLError(f"options come in pairs, `key value`: {changes[-1]!r} stands alone")
-    by_toolbox: dict[str, dict[str, Any]] = {toolbox: {} for toolbox in COMMANDS}
+    by_toolbox: dict[str, dict[str, Any]] = {row.toolbox: {} for row in table.rows}
     for key, value in zip(changes[::2], changes[1::2], strict=True):
-        toolbox = "fastreid" if key[:1].isupper() else "torchreid"
-        if toolbox not in [row.toolbox for row in table.rows]:
-            raise DRSLError(f"{key}: a key of {COMMANDS[toolbox]}, and the table has no row of it")
-        by_toolbox[toolbox][key] = value
+        owner = next((each.name for each in toolboxes() if each.has_key(key)), None)
+        if owner not in by_toolbox:
+            whose = f"drsl {owner}" if owner else "no toolbox"
+            raise SettingError(key, "", f"a key of {whose}, and the table has no row of it")
+        by_toolbox[owner][key] = value
     rows = (replace(row, overrides={**row.overrides, **by_toolbox[row.toolbox]}) for row in table.rows)
     return replace(table, rows=tuple(rows))
 
@@ -157,13 +159,18 @@ def _slots(options: Options) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(options.jobs or len(gpus))]
 
 
+def _environment(runs: Sequence[Run], root: Path) -> dict[str, str]:
+    """Return what the toolboxes of some runs need in their environment."""
+    return {name: value for run in runs for name, value in run.toolbox.build_environment(root).items()}
+
+
 def _command(run: Run, root: Path, cuda: bool) -> list[str]:
-    return [sys.executable, "-m", "drsl_plugin", run.row.toolbox, *run.arguments(root, cuda)]
+    return [sys.executable, "-m", "drsl_plugin", *run.command(root, cuda)]
 
 
 def _list(runs: Sequence[Run], root: Path, *, cuda: bool) -> None:
-    """Print each run's command, behind what has become of it."""
+    """Print what has become of each run, and its command."""
     for run in runs:
         state = "finished" if run.is_finished() else "to go on" if run.checkpoint() else "to do"
-        command = ["drsl", run.row.toolbox, *run.arguments(root, cuda)]
+        command = ["drsl", *run.command(root, cuda)]
         print(f"# {run.title}: {state}\n{shlex.join(command)}")

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from drsl_plugin.data.catalogue import title
 from drsl_plugin.reproduce.statistics import RANKS, Cell
 
-DATA_TITLES = {"market1501": "Market-1501", "msmt17": "MSMT17", "cuhk03": "CUHK03"}
 METRIC_TITLES = {f"rank{k}": f"Rank-{k}" for k in RANKS}
 
 
@@ -16,16 +16,16 @@ class Column(NamedTuple):
     """A data set and a metric."""
 
     data: str
-    """As Torchreid spells it."""
+    """As the catalogue names it, or any other by its own name."""
     metric: str
-    """One of :data:`~drsl_plugin.reproduce.statistics.METRICS`."""
+    """One of :data:`~drsl_plugin.reproduce.statistics.RANKING_METRICS`."""
     heading: str | None = None
     """What stands above the column; None for the names of the two."""
 
     @property
     def title(self) -> str:
         """What stands above the column."""
-        return self.heading or f"{DATA_TITLES.get(self.data, self.data)} {METRIC_TITLES.get(self.metric, self.metric)}"
+        return self.heading or f"{title(self.data)} {METRIC_TITLES.get(self.metric, self.metric)}"
 
 
 class ResultRow(NamedTuple):

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from drsl_plugin.presets import merged_settings
-from drsl_plugin.reproduce.table_files import Row, Table, spelled
+from drsl_plugin.reproduce.table_files import Row, Table
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox import RunRequest, Toolbox, toolbox
 
 TAIL = 2**16
 """Bytes at the end of ``metrics.jsonl`` that are enough to have a whole line in them."""
@@ -44,26 +45,36 @@ class Run:
         """The file that a process holds as long as it runs this."""
         return self.folder.with_name(self.folder.name + ".lock")
 
-    def arguments(self, root: Path, cuda: bool) -> list[str]:
-        """Return the arguments of ``drsl TOOLBOX`` that start the run, or go on from its last checkpoint.
+    @property
+    def toolbox(self) -> Toolbox:
+        """What trains it."""
+        return toolbox(self.row.toolbox)
+
+    def request(self, root: Path, cuda: bool) -> RunRequest:
+        """Return what its toolbox is asked for: to start the run, or to go on from its last checkpoint.
 
         Args:
             root: the folder of data sets.
             cuda: whether it is to run on CUDA.
         """
-        return (_torchreid if self.row.toolbox == "torchreid" else _fastreid)(self, root, cuda)
+        return RunRequest(
+            config=self.row.config(self.data),
+            data=self.data,
+            seed=self.seed,
+            folder=self.folder,
+            root=root,
+            cuda=cuda,
+            overrides=self.row.overrides,
+            checkpoint=self.checkpoint(),
+        )
+
+    def command(self, root: Path, cuda: bool) -> list[str]:
+        """Return the words of ``drsl`` that start the run, or go on from its last checkpoint."""
+        return [self.toolbox.name, *self.toolbox.build_arguments(self.request(root, cuda))]
 
     def checkpoint(self) -> Path | None:
         """Return the last checkpoint of a run that was cut off."""
-        if self.row.toolbox == "fastreid":
-            tag = self.folder / "last_checkpoint"
-            return tag if tag.is_file() else None
-        found = {
-            int(path.name.rpartition("-")[2]): path
-            for path in self.folder.glob("model/model.pth.tar-*")
-            if path.name.rpartition("-")[2].isdecimal()
-        }
-        return found[max(found)] if found else None
+        return self.toolbox.find_checkpoint(self.folder)
 
     def epochs(self) -> tuple[int, int]:
         """Return the epoch that the run is in, and how many it has; (0, 0) before it has written any."""
@@ -71,7 +82,7 @@ class Run:
         return (min(row.get("epoch") or 0, total), total) if row else (0, total)
 
     def is_finished(self) -> bool:
-        """Tell whether the evaluation behind the last epoch is there, and its features."""
+        """Tell whether the evaluation after the last epoch is there, and its features."""
         row = _last_row(self.folder)
         total = self._epochs_wanted()
         evaluated = "mAP" in row and total > 0 and (row.get("epoch") or 0) >= total
@@ -82,7 +93,8 @@ class Run:
             text = (self.folder / "config.yaml").read_text(encoding="utf-8")
         except OSError:
             return 0
-        found = re.search(r"^ +max_epoch: (\d+)$", text, re.MULTILINE | re.IGNORECASE)  # YAML takes long to read
+        key = self.toolbox.keys.epochs.rpartition(".")[2]
+        found = re.search(rf"^ +{key}: (\d+)$", text, re.MULTILINE)  # YAML takes long to read
         return int(found[1]) if found else 0
 
 
@@ -112,33 +124,6 @@ def describe(run: Run) -> None:
     facts = {"row": run.row.name, "data": run.data, "seed": run.seed, "toolbox": run.row.toolbox}
     facts |= {"preset": run.row.preset, "overrides": dict(run.row.overrides)}
     RunFolder(run.folder.parent).write_text(f"{run.folder.name}.json", json.dumps(facts, indent=2) + "\n")
-
-
-def settings(run: Run) -> dict[str, Any]:
-    """Return the settings that a run adds to its preset: its data set, its seed and the row's overrides."""
-    name = spelled(run.data, run.row.toolbox)
-    if run.row.toolbox == "torchreid":
-        own: dict[str, Any] = {"data.sources": [name], "data.targets": [name], "train.seed": run.seed}
-        return {**own, "data.save_dir": str(run.folder), **run.row.overrides}
-    own = {"DATASETS.NAMES": (name,), "DATASETS.TESTS": (name,), "SEED": run.seed}
-    return {**own, "OUTPUT_DIR": str(run.folder), **run.row.overrides}
-
-
-def _torchreid(run: Run, root: Path, cuda: bool) -> list[str]:
-    changes = {"use_gpu": cuda, **settings(run)}
-    if checkpoint := run.checkpoint():
-        changes["model.resume"] = str(checkpoint)
-    return ["--config-file", str(run.row.config(run.data)), "--root", str(root), *_pairs(changes)]
-
-
-def _fastreid(run: Run, root: Path, cuda: bool) -> list[str]:
-    changes = {"MODEL.DEVICE": "cuda" if cuda else "cpu", **settings(run)}
-    resume = ["--resume"] if run.checkpoint() else []
-    return ["--config-file", str(run.row.config(run.data)), *resume, *_pairs(changes)]
-
-
-def _pairs(changes: Mapping[str, Any]) -> list[str]:
-    return [word for key, value in changes.items() for word in (key, str(value))]
 
 
 def _fingerprint(row: Row, data: str, seed: int, demo: Mapping[str, int] | None) -> str:

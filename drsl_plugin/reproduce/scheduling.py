@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.reproduce.locks import held
+from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run, describe
 
 POLL = 0.5
@@ -81,7 +81,7 @@ class Schedule:
         """Start a run that nobody else has in hand, in a slot that is free; tell whether it is off the list."""
         slot = min(set(range(len(self.slots))) - {each.slot for each in self.active})
         with ExitStack() as stack:
-            lock = stack.enter_context(held(run.lock))
+            lock = stack.enter_context(hold(run.lock))
             if lock is None:
                 return False
             if run.is_finished():  # by the process that had it a moment ago
@@ -138,7 +138,7 @@ class Schedule:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, so that no process is left behind."""
+    """Let SIGTERM end the block as Ctrl-C does, so that every process ends with it."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from drsl_plugin.evaluation import Ranking
 
 RANKS = (1, 5, 10, 20)
-METRICS = ("mAP", "mINP", *(f"rank{k}" for k in RANKS))
+RANKING_METRICS = ("mAP", "mINP", *(f"rank{k}" for k in RANKS))
 LEVEL = 0.95
 _CHUNK = 2**21
 """Queries drawn at a time: 8 MiB of indices, 16 MiB of the values that they name."""
@@ -74,7 +74,7 @@ def metric_values(ranking: Ranking, metric: str) -> NDArray[np.float64]:
 
     Args:
         ranking: of the queries that have a correct match.
-        metric: one of ``METRICS``.
+        metric: one of ``RANKING_METRICS``.
 
     Returns:
         ``(queries,)``: average precisions, inverse negative penalties, or 1 where a correct match is among the first k.
@@ -88,8 +88,8 @@ def metric_values(ranking: Ranking, metric: str) -> NDArray[np.float64]:
         >>> metric_values(ranking, "rank1").tolist()
         [0.0, 1.0]
     """
-    if metric not in METRICS:
-        raise ValueError(f"metric: one of {', '.join(METRICS)}, not {metric!r}")
+    if metric not in RANKING_METRICS:
+        raise ValueError(f"metric: one of {', '.join(RANKING_METRICS)}, not {metric!r}")
     if metric in ("mAP", "mINP"):
         return ranking.ap if metric == "mAP" else ranking.inp
     rank = int(metric.removeprefix("rank"))

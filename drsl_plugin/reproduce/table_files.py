@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from drsl_plugin.errors import DRSLError, nearest
-from drsl_plugin.presets import COMMANDS, resolve_config
-from drsl_plugin.reproduce.fields import Fields
+from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.presets import resolve_config
 from drsl_plugin.reproduce.grids import combinations, combined_name, matching
 from drsl_plugin.reproduce.results import Column
-from drsl_plugin.reproduce.statistics import METRICS, Published
-from drsl_plugin.reproduce.wording import NOT_PUBLIC
-
-# What FastReID calls data sets that Torchreid has, too; any other keeps its name.
-_FASTREID_NAMES = {"market1501": "Market1501", "msmt17": "MSMT17", "cuhk03": "CUHK03"}
+from drsl_plugin.reproduce.schema import ColumnEntry, RowEntry, read_entries
+from drsl_plugin.reproduce.statistics import Published
+from drsl_plugin.toolbox import toolbox
 
 
 @dataclass(frozen=True)
@@ -44,9 +41,9 @@ class Row:
         """Find the configuration file for a data set.
 
         Raises:
-            DRSLError: there is neither a file nor a preset of the toolbox with the name.
+            SettingError: there is neither a file nor a preset of the toolbox with the name.
         """
-        name = self.preset.replace("{data}", spelled(data, self.toolbox))
+        name = self.preset.replace("{data}", toolbox(self.toolbox).spell_data_set(data))
         beside = self.folder / name
         return beside if beside.is_file() else resolve_config(name, self.toolbox)
 
@@ -63,16 +60,6 @@ class Table:
     """Settings of the rendered set that the table runs on, or None."""
 
 
-def spelled(data: str, toolbox: str) -> str:
-    """Return a data set's name as a toolbox spells it.
-
-    Example:
-        >>> spelled("msmt17", "fastreid"), spelled("msmt17", "torchreid")
-        ('MSMT17', 'msmt17')
-    """
-    return _FASTREID_NAMES.get(data, data) if toolbox == "fastreid" else data
-
-
 def read_table(path: Path) -> Table:
     """Read a table file.
 
@@ -86,48 +73,33 @@ def read_table(path: Path) -> Table:
         DRSLError: no such file, no YAML, or something in it that cannot be: an unknown key, metric, preset, baseline
             or data set, two rows of one name, a value of another type.
     """
-    top = Fields(_load(path), str(path))
-    title = top.take("title", str, default=path.stem)
-    seeds = _seeds(top)
-    columns = _columns(top)
-    shared = Fields(top.take("overrides", dict, default={}), f"{path}: overrides")
-    overrides = {toolbox: shared.take(toolbox, dict, default={}) for toolbox in COMMANDS}
-    shared.end()
-    demo = top.take("demo", dict, default=None)
-    rows = [row for fields in top.sections("rows") for row in _rows(fields, columns, overrides, path)]
-    top.end()
+    entries = read_entries(path, _load(path))
+    columns = _columns(entries.columns, path)
+    rows = [row for entry in entries.rows for row in _rows(entry, columns, entries.overrides, path)]
     if not rows:
-        raise DRSLError(f"{path}: rows: a table needs one")
-    return Table(title, seeds, columns, _with_baselines(rows, path), demo)
+        raise SettingError(f"{path}: rows", "", "a table needs one")
+    title = path.stem if entries.title is None else entries.title
+    return Table(title, tuple(entries.seeds), columns, _with_baselines(rows, path), entries.demo)
 
 
-def _load(path: Path) -> Any:
+def _load(path: Path) -> object:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise DRSLError(f"{path}: cannot be read: {' '.join(str(reason).split())}") from None
+        raise SettingError(str(path), "", f"cannot be read: {' '.join(str(reason).split())}") from None
 
 
-def _seeds(top: Fields) -> tuple[int, ...]:
-    seeds = top.take("seeds", list, default=[1])
-    if not seeds or len(set(seeds)) < len(seeds) or not all(type(seed) is int and seed >= 0 for seed in seeds):
-        raise DRSLError(f"{top.where}: seeds: different whole numbers from 0 on, not {seeds}")
-    return tuple(seeds)
-
-
-def _columns(top: Fields) -> tuple[Column, ...]:
+def _columns(entries: Sequence[ColumnEntry], path: Path) -> tuple[Column, ...]:
     columns: dict[tuple[str, str], Column] = {}
-    for fields in top.sections("columns"):
-        data, metric = fields.take("data", str), fields.take("metric", str)
-        if metric not in METRICS:
-            raise DRSLError(f"{fields.where}: metric: one of {', '.join(METRICS)}, not {metric}")
-        if (data, metric) in columns:
-            raise DRSLError(f"{fields.where}: {data} {metric} is a column already")
-        columns[data, metric] = Column(data, metric, fields.take("title", str, default=None))
-        fields.end()
+    for place, each in enumerate(entries):
+        if (each.data, each.metric) in columns:
+            needs = f"{each.data} {each.metric} is a column already"
+            raise SettingError(f"{path}: columns[{place}]", "", needs)
+        columns[each.data, each.metric] = Column(each.data, each.metric, each.title)
     if not columns:
-        raise DRSLError(f"{top.where}: columns: a table needs one, such as {{data: market1501, metric: mAP}}")
+        needs = "a table needs one, such as {data: market1501, metric: mAP}"
+        raise SettingError(f"{path}: columns", "", needs)
     return tuple(columns.values())
 
 
@@ -141,59 +113,38 @@ class _GridRow:
 
 
 def _rows(
-    fields: Fields, columns: Sequence[Column], overrides: Mapping[str, Mapping[str, Any]], path: Path
+    entry: RowEntry, columns: Sequence[Column], overrides: Mapping[str, Mapping[str, Any]], path: Path
 ) -> list[_GridRow]:
-    """Read one entry of ``rows``: a row, or with a grid several."""
-    name = fields.take("name", str)
-    fields.where = f"{path}: row {name!r}"
-    toolbox = fields.take("toolbox", str)
-    if toolbox not in COMMANDS:
-        raise DRSLError(f"{fields.where}: toolbox: {' or '.join(COMMANDS)}, not {toolbox}")
-    preset = fields.take("preset", str)
+    """Turn one entry of ``rows`` into a row, or with a grid into several."""
+    where = f"{path}: row {entry.name!r}"
     known = list(dict.fromkeys(column.data for column in columns))
-    data = fields.take("data", list, default=known)
+    data = known if entry.data is None else entry.data
     for each in data:
         if each not in known:
-            raise DRSLError(f"{fields.where}: data: of the columns' {', '.join(known)}, not {each}")
-    own = {**overrides[toolbox], **fields.take("overrides", dict, default={})}
-    grid = fields.take("grid", dict, default={})
-    for key, values in grid.items():
-        if not isinstance(values, list) or not values:
-            raise DRSLError(f"{fields.where}: grid: {key}: a list of values, not {values!r}")
-    baseline = fields.take("baseline", str, default=None)
-    published = _published(fields, columns)
-    fields.end()
+            raise SettingError(f"{where}: data", "", f"of the columns' {', '.join(known)}, not {each}")
+    own = {**overrides.get(entry.toolbox, {}), **entry.overrides}
+    published = _published(entry, columns, where)
     found = []
-    for values in combinations(grid):
-        full = combined_name(name, values) if values else name
-        row = Row(full, toolbox, preset, {**own, **values}, tuple(data), baseline, published, path.parent)
-        found.append(_GridRow(row, name, values))
+    for values in combinations(entry.grid):
+        name = combined_name(entry.name, values) if values else entry.name
+        settings = {**own, **values}
+        row = Row(name, entry.toolbox, entry.preset, settings, tuple(data), entry.baseline, published, path.parent)
+        found.append(_GridRow(row, entry.name, values))
     for each in data:
-        _check_preset(found[0].row, each, fields.where)
+        try:
+            found[0].row.config(each)
+        except SettingError as error:
+            raise error.named(f"{where}: preset") from None
     return found
 
 
-def _check_preset(row: Row, data: str, where: str) -> None:
-    try:
-        row.config(data)
-    except DRSLError as error:
-        raise DRSLError(f"{where}: preset: {str(error).removeprefix('--config-file: ')}") from None
-
-
-def _published(fields: Fields, columns: Sequence[Column]) -> dict[tuple[str, str], Published]:
-    published = {}
-    for each in fields.sections("published"):
-        cell = each.take("data", str), each.take("metric", str)
-        if cell not in [(column.data, column.metric) for column in columns]:
-            raise DRSLError(f"{each.where}: {' '.join(cell)} is no column of the table")
-        value = each.take("value", int, float, str)
-        if isinstance(value, str) and value != NOT_PUBLIC:
-            raise DRSLError(f"{each.where}: value: percent, or {NOT_PUBLIC}, not {value}")
-        if not isinstance(value, str) and not 1 < value <= 100:  # a fraction is a slip
-            raise DRSLError(f"{each.where}: value: percent, not {value}")
-        published[cell] = Published(None if isinstance(value, str) else value / 100, each.take("source", str))
-        each.end()
-    return published
+def _published(entry: RowEntry, columns: Sequence[Column], where: str) -> dict[tuple[str, str], Published]:
+    cells = [(column.data, column.metric) for column in columns]
+    for place, each in enumerate(entry.published):
+        if (each.data, each.metric) not in cells:
+            needs = f"{each.data} {each.metric} is no column of the table"
+            raise SettingError(f"{where}: published[{place}]", "", needs)
+    return {(each.data, each.metric): Published(each.value, each.source) for each in entry.published}
 
 
 def _with_baselines(rows: Sequence[_GridRow], path: Path) -> tuple[Row, ...]:
@@ -201,7 +152,7 @@ def _with_baselines(rows: Sequence[_GridRow], path: Path) -> tuple[Row, ...]:
     names = [each.row.name for each in rows]
     for name in names:
         if names.count(name) > 1:
-            raise DRSLError(f"{path}: rows: two are called {name!r}")
+            raise SettingError(f"{path}: rows", "", f"two are called {name!r}")
     return tuple(_with_baseline(each, rows, path) for each in rows)
 
 
@@ -212,9 +163,10 @@ def _with_baseline(own: _GridRow, rows: Sequence[_GridRow], path: Path) -> Row:
     where = f"{path}: row {own.row.name!r}: baseline"
     named = [each for each in rows if baseline == each.row.name] or [each for each in rows if baseline == each.name]
     if not named:
-        raise DRSLError(f"{where}: no row is called {baseline!r}{nearest(baseline, [each.name for each in rows])}")
+        hint = nearest(baseline, [each.name for each in rows])
+        raise SettingError(where, "", f"no row is called {baseline!r}{hint}")
     found = [named[place].row for place in matching(own.values, [each.values for each in named])]
     if len(found) != 1 or found[0].name == own.row.name:
         what = "the row itself" if own.row in found else f"{len(found)} rows of {baseline!r}"
-        raise DRSLError(f"{where}: {what} would be it; name one other row")
-    return Row(**{**vars(own.row), "baseline": found[0].name})
+        raise SettingError(where, "", f"{what} would be it; name one other row")
+    return replace(own.row, baseline=found[0].name)

@@ -1,4 +1,4 @@
-"""Features as a run leaves them, ``features-<target>.npz``, read and checked; knows no toolbox."""
+"""Features as a run leaves them, ``features-<target>.npz``, found, read and checked; knows no toolbox."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError, nearest
 
-PARTS = ("query", "gallery")
-NEEDED = tuple(f"{part}_{kind}" for part in PARTS for kind in ("features", "pids", "camids"))
+IMAGE_SETS = ("query", "gallery")
+NEEDED = tuple(f"{part}_{kind}" for part in IMAGE_SETS for kind in ("features", "pids", "camids"))
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
 
 
@@ -34,6 +34,29 @@ class FeatureFile(NamedTuple):
     gallery_paths: NDArray[np.str_] | None
 
 
+def find_features(run: Path, target: str | None = None) -> dict[str, Path]:
+    """Return a run's files of features by target.
+
+    Args:
+        run: the run folder.
+        target: the one to take; None for all.
+
+    Raises:
+        SettingError: not a folder, no features in it, or none of this target.
+    """
+    if not run.is_dir():
+        hint = f"; a file of features: drsl evaluate --features {run}" if run.is_file() else ""
+        raise SettingError(str(run), "", f"no such run folder{hint}")
+    files = {path.stem.removeprefix("features-"): path for path in sorted(run.glob("features-*.npz"))}
+    if not files:
+        raise SettingError(str(run), "", "no features-TARGET.npz in it; a run writes them when it evaluates")
+    if target is None:
+        return files
+    if target not in files:
+        raise SettingError("--target", "", f"{', '.join(files)} in {run}, not {target}{nearest(target, files)}")
+    return {target: files[target]}
+
+
 def read_features(path: str | Path) -> FeatureFile:
     """Read ``query_features``, ``query_pids``, ``query_camids``, ``gallery_…`` likewise, and the paths if there.
 
@@ -44,25 +67,25 @@ def read_features(path: str | Path) -> FeatureFile:
         The arrays; half-precision features in single precision.
 
     Raises:
-        DRSLError: not such a file, an array that is missing, of another kind or of another length, or features that
+        SettingError: not such a file, an array that is missing, of another kind or of another length, or features that
             are not finite.
     """
     path = Path(path)
     arrays = _load(path)
     for name in NEEDED:
         if name not in arrays:
-            raise DRSLError(f"{path}: no array {name}; there are {', '.join(sorted(arrays)) or 'none'}")
-    for part in PARTS:
+            raise SettingError(str(path), "", f"no array {name}; there are {', '.join(sorted(arrays)) or 'none'}")
+    for part in IMAGE_SETS:
         _check_part(path, part, arrays)
-    widths = [arrays[f"{part}_features"].shape[1] for part in PARTS]
+    widths = [arrays[f"{part}_features"].shape[1] for part in IMAGE_SETS]
     if widths[0] != widths[1]:
-        raise DRSLError(f"{path}: query_features of {widths[0]} dimensions, gallery_features of {widths[1]}")
+        raise SettingError(str(path), "", f"query_features of {widths[0]} dimensions, gallery_features of {widths[1]}")
     return FeatureFile(*(arrays.get(name) for name in FeatureFile._fields))  # type: ignore[arg-type]  # the checked
 
 
 def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
-        raise DRSLError(f"{path}: no such file")
+        raise SettingError(str(path), "", "no such file")
     names = FeatureFile._fields
     try:
         with np.load(path) as file:
@@ -71,7 +94,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise
     except (*_UNREADABLE, TypeError, AttributeError) as error:  # the last two: an array alone is no context
         reason = " ".join(str(error).split()) if zipfile.is_zipfile(path) else "not a zip of arrays"
-        raise DRSLError(f"{path}: cannot be read as an .npz file: {reason}") from None
+        raise SettingError(str(path), "", f"cannot be read as an .npz file: {reason}") from None
 
 
 def _check_part(path: Path, part: str, arrays: dict[str, Any]) -> None:
@@ -79,17 +102,17 @@ def _check_part(path: Path, part: str, arrays: dict[str, Any]) -> None:
     features = arrays[f"{part}_features"]
     if features.ndim != 2 or features.dtype.kind not in "fiu" or not features.size:
         got = f"{features.dtype} of shape {features.shape}"
-        raise DRSLError(f"{path}: {part}_features: a row of numbers an image, not {got}")
+        raise SettingError(str(path), "", f"{part}_features: a row of numbers an image, not {got}")
     for kind in ("pids", "camids", "paths"):
         name = f"{part}_{kind}"
         values = arrays.get(name)
         if values is None:
             continue
         if kind != "paths" and values.dtype.kind not in "iu":
-            raise DRSLError(f"{path}: {name}: integers, not {values.dtype}")
+            raise SettingError(str(path), "", f"{name}: integers, not {values.dtype}")
         if values.shape != (len(features),):
             got = f"{name} has shape {values.shape}"
-            raise DRSLError(f"{path}: {part}_features has {len(features)} rows, {got}: one value a row")
+            raise SettingError(str(path), "", f"{part}_features has {len(features)} rows, {got}: one value a row")
         arrays[name] = values.astype(np.int64, copy=False) if kind != "paths" else values
     _check_finite(path, f"{part}_features", arrays)
     if features.dtype not in (np.float32, np.float64):
@@ -103,4 +126,4 @@ def _check_finite(path: Path, name: str, arrays: Mapping[str, Any]) -> None:
     for start in range(0, len(features), 2**14):
         bad += np.count_nonzero(~np.isfinite(features[start : start + 2**14]).all(axis=1))
     if bad:
-        raise DRSLError(f"{path}: {name}: NaN or infinity in {bad} of {len(features)} rows")
+        raise SettingError(str(path), "", f"{name}: NaN or infinity in {bad} of {len(features)} rows")

@@ -42,7 +42,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.jsonl"
 
     def start(self, config: str, environment: Mapping[str, Any], epochs_done: int) -> None:
-        """Write the configuration and the environment; keep the metrics of the epochs that a resumed run has behind it.
+        """Write the configuration and the environment; keep the metrics of the epochs that a resumed run has done.
 
         Args:
             config: the resolved configuration, YAML.

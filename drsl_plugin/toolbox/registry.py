@@ -5,11 +5,10 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from drsl_plugin.data.catalogue import find
-from drsl_plugin.runs.config import EvaluationSettings, read_config
+from drsl_plugin.runs.config import EvaluationSettings
 from drsl_plugin.toolbox.contract import Toolbox
 
 TOOLBOXES = ("torchreid", "fastreid")
@@ -47,16 +46,12 @@ def find_writer(config: Mapping[str, Any]) -> Toolbox | None:
     return next((each for each in toolboxes() if each.wrote(config)), None)
 
 
-def run_evaluation_settings(run: Path) -> EvaluationSettings:
-    """Return how a run evaluated, from its ``config.yaml``; cosine where there is none or it does not say.
+def find_evaluation_settings(config: Mapping[str, Any]) -> EvaluationSettings:
+    """Return how the run with these nested settings evaluated; cosine where they do not say, or are nobody's.
 
     Args:
-        run: the run folder, of any toolbox.
-
-    Raises:
-        SettingError: the configuration is no YAML.
+        config: of the run's ``config.yaml``, whichever toolbox wrote it.
     """
-    config = read_config(run)
     writer = find_writer(config)
     return writer.evaluation_settings(config) if writer else EvaluationSettings()
 

@@ -197,7 +197,7 @@ def test_a_package_that_is_missing_is_one_line(
 
 def test_a_wheel_brings_the_page_along(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="70.1")  # builds wheels on its own from here on
-    for name in ("pyproject.toml", "setup.cfg", "README.md"):
+    for name in ("pyproject.toml", "setup.cfg", "setup.py", "README.md"):
         shutil.copy(REPOSITORY / name, tmp_path)
     for name in ("drsl_plugin", "configs"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -18,11 +18,13 @@ from typer.testing import CliRunner, Result
 
 from drsl_plugin.cli import app
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.evaluate import evaluate_file, run_protocol
 from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce import main as reproduce_main
 from drsl_plugin.reproduce.main import Options
 from drsl_plugin.reproduce.scheduling import Schedule
+from drsl_plugin.runs.config import read_config
+from drsl_plugin.runs.evaluating import evaluate_file
+from drsl_plugin.toolbox.registry import find_evaluation_settings
 
 SMALL = [
     *("train.max_epoch", "2", "train.batch_size", "16", "data.height", "64", "data.width", "32"),
@@ -62,7 +64,9 @@ def test_the_demo_table(tmp_path: Path) -> None:
     assert "toprule" in (output / "table.tex").read_text(encoding="utf-8")
     # the first cell, from the runs themselves
     own = [folder for folder in folders if "softmax" in folder.name]
-    values = [evaluate_file(f / "features-market1501.npz", run_protocol(f)).ranking.mAP for f in own]
+    settings = [find_evaluation_settings(read_config(f)) for f in own]
+    results = [evaluate_file(f / "features-market1501.npz", each) for f, each in zip(own, settings, strict=True)]
+    values = [result.ranking.mAP for result in results]
     assert float(lines[0]["mean"]) == pytest.approx(sum(values) / 2, abs=1e-12)
     assert values[0] != values[1]  # the seeds are passed on
     # what a row says has reached its toolbox
@@ -104,7 +108,7 @@ def test_an_interrupted_table_goes_on_from_the_last_checkpoint(
         yield
 
     with monkeypatch.context() as patch:
-        patch.setattr(reproduce_main, "shown", interrupted)
+        patch.setattr(reproduce_main, "show_progress", interrupted)
         first = drsl(*arguments)
     assert first.exit_code == 130
     assert "drsl: interrupted" in first.output

@@ -14,7 +14,7 @@ import pytest
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.reproduce import scheduling
-from drsl_plugin.reproduce.locks import held
+from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run
 from drsl_plugin.reproduce.scheduling import Schedule
 
@@ -153,7 +153,7 @@ def test_a_run_outlives_a_table_that_was_killed_and_is_not_run_twice(
     wait_for(lambda: began(runs))
     killed.kill()
     killed.wait()
-    with held(runs[0].lock) as lock:
+    with hold(runs[0].lock) as lock:
         assert lock is None  # the run has it still
     Schedule(runs, takes(0), [{}]).run()
     assert sorted(began(runs)) == sorted(run.folder.name for run in runs)
@@ -164,14 +164,14 @@ def test_a_table_that_is_terminated_ends_its_runs(tmp_path: Path, stand_in: Path
     wait_for(lambda: began(runs))
     terminated.send_signal(signal.SIGTERM)
     assert terminated.wait(PATIENCE) != 0
-    with held(runs[0].lock) as lock:
+    with hold(runs[0].lock) as lock:
         assert lock is not None
     assert not runs[0].is_finished()
 
 
 def test_a_lock_that_is_held_is_not_waited_for(tmp_path: Path) -> None:
-    with held(tmp_path / "lock") as first, held(tmp_path / "lock") as second:
+    with hold(tmp_path / "lock") as first, hold(tmp_path / "lock") as second:
         assert first is not None
         assert second is None
-    with held(tmp_path / "lock") as third:
+    with hold(tmp_path / "lock") as third:
         assert third is not None

@@ -12,7 +12,7 @@ import pytest
 
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.reproduce import statistics
-from drsl_plugin.reproduce.statistics import METRICS, mean_and_sd, metric_values, paired_bootstrap
+from drsl_plugin.reproduce.statistics import RANKING_METRICS, mean_and_sd, metric_values, paired_bootstrap
 
 
 def random_runs(seed: int, runs: int, queries: int) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_what_too_few_values_leave_open() -> None:
 # What each query contributes
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", RANKING_METRICS)
 def test_the_mean_over_queries_is_the_metric(metric: str) -> None:
     generator = np.random.default_rng(0)
     labels = generator.integers(4, size=12), generator.integers(4, size=30)
@@ -47,7 +47,7 @@ def test_the_mean_over_queries_is_the_metric(metric: str) -> None:
     values = metric_values(ranking, metric)
     assert values.shape == ranking.ap.shape
     assert values.mean() == pytest.approx(metrics[metric], abs=1e-12)
-    assert sorted(metrics) == sorted(METRICS)
+    assert sorted(metrics) == sorted(RANKING_METRICS)
 
 
 def test_what_a_ranking_does_not_hold_is_refused() -> None:
