@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from drsl_plugin.errors import DRSLError, SettingError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
@@ -24,6 +24,8 @@ from drsl_plugin.torchreid.types import Engine
 NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"
 MEMORY = "drsl_memory"
+RESUME = "model.resume"
+"""The key that names the checkpoint that a run goes on from."""
 
 
 def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool, **extra: Any) -> list[Path]:
@@ -83,28 +85,25 @@ def resume(
         The checkpoint; its ``epoch`` is the number of epochs trained.
 
     Raises:
-        DRSLError: no checkpoint with the state of a training, or one of another model or optimizer.
+        SettingError: no checkpoint with the state of a training, or one of another model or optimizer.
     """
-    checkpoint = load(path, "model.resume")
+    checkpoint = load(path, RESUME)
     missing = [key for key in ("state_dict", "epoch", "optimizer") if key not in checkpoint]
     if missing:
-        raise DRSLError(
-            f"model.resume {path}: no {' and no '.join(missing)} in it, so training cannot go on from it; "
-            "model.load_weights starts from its weights"
-        )
-    load_state(model, checkpoint["state_dict"], f"model.resume {path}")
-    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"model.resume {path}", "train.optim")
+        needs = f"no {' and no '.join(missing)} in it, so training cannot go on from it; model.load_weights starts "
+        raise SettingError(RESUME, path, f"{needs}from its weights")
+    load_state(model, checkpoint["state_dict"], path)
+    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"{RESUME} {path}", "train.optim")
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:
-        raise DRSLError(f"model.resume {path}: the state of another optimizer: {error}") from error
+        raise SettingError(RESUME, path, f"the state of another optimizer: {error}") from error
     if scheduler is not None and "scheduler" in checkpoint:
         lacking = set(scheduler.state_dict()) ^ set(checkpoint["scheduler"])
         # Bookkeeping that torch adds or drops from version to version begins with an underscore.
         if any(not name.startswith("_") and name != "verbose" for name in lacking):
-            raise DRSLError(
-                f"model.resume {path}: the state of another train.lr_scheduler than {type(scheduler).__name__}"
-            )
+            needs = f"the state of another train.lr_scheduler than {type(scheduler).__name__}"
+            raise SettingError(RESUME, path, needs)
         scheduler.load_state_dict(checkpoint["scheduler"])
     print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
     return checkpoint
@@ -121,7 +120,7 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
         engine: the engine, of any loss.
 
     Raises:
-        DRSLError: memories of another size.
+        SettingError: memories of another size.
     """
     criteria: FeatureLosses | None = getattr(engine, "criteria", None)
     memory = None if criteria is None else criteria.of(0).memory
@@ -134,16 +133,16 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
         try:
             criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
         except SettingError as error:
-            raise SettingError("model.resume", path, str(error.named(DRSL.dotted(error.setting)))) from error
+            raise SettingError(RESUME, path, str(error.named(DRSL.dotted(error.setting)))) from error
         except ValueError as error:
-            raise SettingError("model.resume", path, str(error)) from error
+            raise SettingError(RESUME, path, str(error)) from error
 
 
-def load_state(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
+def load_state(model: nn.Module, state: Mapping[str, Any], path: str | Path) -> None:
     """Load a model's state strictly, with or without the prefix of ``DataParallel``.
 
     Raises:
-        DRSLError: names, after ``where``, the first layers that are missing, unknown or of another shape.
+        SettingError: names the first layers that are missing, unknown or of another shape.
     """
     own = model.state_dict()
     prefix = "module." if next(iter(own), "").startswith("module.") else ""
@@ -157,7 +156,7 @@ def load_state(model: nn.Module, state: Mapping[str, Any], where: str) -> None:
     ]
     if wrong:
         more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
-        raise DRSLError(f"{where}: a checkpoint of another model: {'; '.join(wrong[:2])}{more}")
+        raise SettingError(RESUME, path, f"a checkpoint of another model: {'; '.join(wrong[:2])}{more}")
     model.load_state_dict(state)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.losses import (
     DRSLoss,
     DRSLParts,
@@ -18,11 +17,13 @@ from drsl_plugin.losses import (
     distributed_drsl_loss,
 )
 from drsl_plugin.losses.settings import TrainingSettings
-from drsl_plugin.losses.two_stage import sub_batch_problem
+from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.checkpoints import save_engine
+from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.host import torchreid
-from drsl_plugin.torchreid.types import DataManager, Engine, Features
+from drsl_plugin.torchreid.step_checks import check_finite, split_outputs
+from drsl_plugin.torchreid.types import DataManager, Features
 
 
 class ImageDRSLEngine(torchreid.engine.Engine):
@@ -112,7 +113,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         if self.use_gpu:
             images, pids = images.cuda(), pids.cuda()
         two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
-        logits, features = _split_outputs(two_stage.outputs if two_stage else self.model(images))
+        logits, features = split_outputs(two_stage.outputs if two_stage else self.model(images))
 
         terms: list[Tensor] = []
         values: dict[str, Tensor] = {}
@@ -143,14 +144,13 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
     def _first_stage(self, images: Tensor, batch: int) -> TwoStage:
         """Forward a batch of so many samples, each of one image or of all frames of a tracklet, in sub-batches."""
-        where = f"loss.drsl.sub_batch {self.sub_batch}"
-        problem = sub_batch_problem(self.sub_batch, batch, f"a batch of {batch}")
-        if problem:
-            raise DRSLError(f"{where}: {problem}")
+        size = Keyed(DRSL.dotted("sub_batch"), self.sub_batch)
+        for error in bad_sub_batch(size, batch, f"a batch of {batch}"):
+            raise error
         try:
             return TwoStage(self.model, torch.split(images, self.sub_batch * len(images) // batch))
         except ValueError as error:  # such as batch norm's, which cannot train on a single sample
-            raise DRSLError(f"{where}: {error}") from error
+            raise SettingError(*size, str(error)) from error
 
     def _follow_schedule(self) -> None:
         """Give the loss the temperature of this step, by its place in the training and by nothing else."""
@@ -190,28 +190,3 @@ class VideoDRSLEngine(ImageDRSLEngine):
 
     parse_data_for_train = torchreid.engine.VideoTripletEngine.parse_data_for_train
     extract_features = torchreid.engine.VideoTripletEngine.extract_features
-
-
-def _split_outputs(outputs: object) -> tuple[Features, Features]:
-    if not isinstance(outputs, (tuple, list)) or len(outputs) != 2:
-        raise DRSLError(
-            "the model returns no pair of logits and features: build it with loss='drsl' after "
-            "drsl_plugin.torchreid.register(), or with loss='triplet'"
-        )
-    return outputs[0], outputs[1]
-
-
-def check_finite(engine: Engine, summary: dict[str, float]) -> None:
-    """Stop where a loss is not finite.
-
-    Raises:
-        DRSLError: names the epoch, the step and the values.
-    """
-    if all(map(math.isfinite, summary.values())):
-        return
-    values = ", ".join(f"{name} {value:.4g}" for name, value in summary.items())
-    step = getattr(engine, "batch_idx", 0) + 1
-    raise DRSLError(
-        f"epoch {engine.epoch + 1}, step {step}: NaN or infinity in the embeddings ({values}); "
-        "a lower train.lr, or a checkpoint from before, may help"
-    )

@@ -20,7 +20,7 @@ def build_model(cfg: ConfigNode, num_classes: int) -> nn.Module:
         num_classes: the number of training identities.
 
     Raises:
-        DRSLError: weights that cannot be had or are of another model, or layers that it has not.
+        DRSLError: weights that cannot be fetched or are of another model, or layers that it lacks.
     """
     print(f"Building model: {cfg.model.name}")
     download = explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import datetime
 import os
 import warnings
 from collections.abc import Iterator
@@ -20,8 +19,6 @@ from drsl_plugin.torchreid.world import INTERRUPTED, TIMEOUT, World, meet, wait_
 dist: Any = torch.distributed  # typed as not exporting what it is for
 
 _world: World | None = None
-_probe: Any = None
-"""A process group in which nothing is exchanged, so that a process that is gone shows there."""
 
 
 def count() -> int:
@@ -109,7 +106,6 @@ def start(use_gpu: bool) -> None:
     Raises:
         SettingError: more processes on this machine than CUDA devices.
     """
-    global _probe
     if _world is None:
         return
     if use_gpu:
@@ -124,7 +120,8 @@ def start(use_gpu: bool) -> None:
     _world.wait_for_all()
     place = {"store": dist.PrefixStore("group", _world.store), "rank": _world.rank, "world_size": _world.size}
     dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT, **place)
-    _probe = None if use_gpu else dist.new_group(timeout=datetime.timedelta(seconds=waiting.PATIENCE))
+    if not use_gpu:
+        _world.make_probe()
 
 
 @contextlib.contextmanager
@@ -163,7 +160,7 @@ def _say_why(world: World, error: Exception) -> NoReturn:
     """Raise the error, in the process that is the first to end."""
     if world.is_outlived:
         atexit.register(_tell_said, world)
-    if _comes_of_a_lost_process(error):
+    if world.has_lost_one(error):
         reason = str(error).strip().splitlines()[0]
         raise DRSLError(f"process {world.rank} of {world.size}: another ended without a word ({reason})") from error
     raise error
@@ -174,29 +171,7 @@ def _tell_said(world: World) -> None:
         world.tell("said")
 
 
-def _comes_of_a_lost_process(error: Exception) -> bool:
-    """Return whether an error is that of an exchange with a process that is gone.
-
-    NCCL's errors have a type of their own. Gloo's have not (torch 1.13 to 2.14), but where a connection is closed,
-    whatever is tried on it fails at once, and among living processes a barrier that not all have come to waits.
-    """
-    if isinstance(error, getattr(dist, "DistBackendError", ())):
-        return True
-    if type(error) is not RuntimeError or _probe is None or not dist.is_initialized():
-        return False
-    try:
-        work = dist.barrier(group=_probe, async_op=True)
-        wait_at_most(1.0, work.is_completed)
-        if work.is_completed():
-            work.wait()
-    except RuntimeError:
-        return True
-    return False
-
-
 def _leave_group(failed: bool) -> None:
-    global _probe
-    _probe = None
     if not dist.is_initialized():
         return
     abort = getattr(dist.distributed_c10d, "_abort_process_group", None)

@@ -14,11 +14,11 @@ import torch
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine
-from drsl_plugin.torchreid.engines import check_finite
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.ranking import listen_to_ranking
 from drsl_plugin.torchreid.record import Evaluation, RunRecord
 from drsl_plugin.torchreid.sharing import SharedRun, random_states, resume_random_state
+from drsl_plugin.torchreid.step_checks import check_finite
 
 
 class RecordedRun(SharedRun):

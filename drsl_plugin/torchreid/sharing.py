@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import random_state, set_random_state
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.types import DataManager
-
-
-class Batches(Protocol):
-    """A loader's batch sampler."""
-
-    def __len__(self) -> int:
-        """Return the number of batches that it announces."""
-
-    def __iter__(self) -> Iterator[Iterable[int]]:
-        """Draw an epoch."""
 
 
 class SharedBatches:
@@ -39,7 +29,7 @@ class SharedBatches:
         batches: the loader's own batch sampler.
     """
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: BatchSampler) -> None:
         """Keep it."""
         self._batches = batches
 
@@ -91,7 +81,7 @@ def random_states() -> dict[str, Any]:
 
 
 def resume_random_state(checkpoint: Mapping[str, Any]) -> None:
-    """Go on with this process's random state; one that the earlier run had not begins anew."""
+    """Go on with this process's random state; where the earlier run had fewer processes, it begins anew."""
     if "random_state" not in checkpoint:
         return
     others = checkpoint.get("other_random_states", [])
@@ -158,9 +148,6 @@ class SharedRun(torchreid.engine.Engine):
 
 class _UnwrittenFolder(RunFolder):
     """The run's folder in a process that is not the main one: to be read only."""
-
-    def start(self, *args: Any, **kwargs: Any) -> None:
-        """Leave it to the main process."""
 
     def log(self, **values: Any) -> None:
         """Leave it to the main process."""

@@ -501,6 +501,7 @@ def lose_the_other(rank: int, port: int, step: str, folder: Path) -> None:
                 torch.distributed.barrier()
     except (Exception, SystemExit) as error:
         (folder / f"{rank}.txt").write_text(f"{type(error).__name__} {error}")
+        (folder / f"{rank}.cause").write_text(type(error.__cause__).__name__)
     del keeper
 
 
@@ -529,6 +530,13 @@ def test_a_process_that_loses_another_says_so(step: str, ends: Callable[[str], l
     (end,) = ends(step)
     assert end.startswith("DRSLError process 0 of 2: another ended without a word (")
     assert "\n" not in end
+
+
+@pytest.mark.slow
+def test_gloo_has_no_type_for_its_errors(ends: Callable[[str], list[str]], tmp_path: Path) -> None:
+    """When this fails, the type of an error tells that a process is gone, and the group that probes it can go."""
+    ends("gather")
+    assert (tmp_path / "0.cause").read_text() == "RuntimeError"
 
 
 @pytest.mark.slow
