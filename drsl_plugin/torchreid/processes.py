@@ -78,10 +78,10 @@ def end_together() -> Iterator[None]:
         return
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         with contextlib.suppress(RuntimeError):  # the store has gone with the process that kept it
             _world.end(INTERRUPTED)
-        _stop_interrupted(_world)
+        _stop_interrupted(_world, error)
     except Exception as error:
         try:
             first, how = _world.end("failed")
@@ -90,7 +90,7 @@ def end_together() -> Iterator[None]:
         if first == _world.rank:
             _say_why(_world, error)
         if how == INTERRUPTED:
-            _stop_interrupted(_world)
+            _stop_interrupted(_world, KeyboardInterrupt())
         if _world.is_outlived:  # torchrun ends all processes at the end of one: not before the other has said why
             with contextlib.suppress(RuntimeError):
                 wait_at_most(waiting.PATIENCE, lambda: _world.is_told("said"))
@@ -150,9 +150,9 @@ def _silence(silent: bool) -> Iterator[None]:
         yield
 
 
-def _stop_interrupted(world: World) -> NoReturn:
+def _stop_interrupted(world: World, error: KeyboardInterrupt) -> NoReturn:
     if world.rank == 0:
-        raise KeyboardInterrupt
+        raise error
     raise SystemExit(130) from None
 
 
