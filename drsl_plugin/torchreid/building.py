@@ -16,7 +16,7 @@ from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.record import RunRecord
-from drsl_plugin.torchreid.recording import recorded
+from drsl_plugin.torchreid.recording import add_recording
 from drsl_plugin.torchreid.training_problems import training_problems
 from drsl_plugin.torchreid.types import DataManager
 
@@ -76,7 +76,7 @@ def build_engine(
     kind, arguments = engine_class(cfg), (datamanager, model, optimizer)
     if record is None:
         return kind(*arguments, scheduler=scheduler, **engine_kwargs(cfg))
-    engine = recorded(kind)(*arguments, scheduler=scheduler, record=record, **engine_kwargs(cfg))
+    engine = add_recording(kind)(*arguments, scheduler=scheduler, record=record, **engine_kwargs(cfg))
     if record.resumed is not None and not cfg.test.evaluate:
         resume_memory(*record.resumed, engine)
     return engine

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import random
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,6 +16,7 @@ from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.config import DRSL
+from drsl_plugin.torchreid.generators import read_generators
 from drsl_plugin.torchreid.types import Engine
 
 NAME = "model.pth.tar-{}"
@@ -54,7 +52,7 @@ def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool,
             "epoch": epoch + 1,
             "optimizer": engine._optims[name].state_dict(),
             **({} if scheduler is None else {"scheduler": scheduler.state_dict()}),
-            "random_state": random_state(),
+            "random_state": read_generators(),
             **({MEMORY: memories} if memories else {}),
             **extra,
         }
@@ -158,35 +156,3 @@ def load_state(model: nn.Module, state: Mapping[str, Any], path: str | Path) -> 
         more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
         raise SettingError(RESUME, path, f"a checkpoint of another model: {'; '.join(wrong[:2])}{more}")
     model.load_state_dict(state)
-
-
-def random_state() -> dict[str, Any]:
-    """Return the states of the generators of Python, numpy and torch, in types that ``torch.load`` reads."""
-    _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return {
-        "python": random.getstate(),
-        "numpy": (torch.from_numpy(np.asarray(keys).astype(np.int64)), int(position), int(has_gauss), float(gauss)),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def set_random_state(state: Mapping[str, Any]) -> None:
-    """Put the generators into a state of :func:`random_state`; CUDA's where the devices are as many."""
-    version, internal, gauss_next = state["python"]
-    random.setstate((version, tuple(internal), gauss_next))
-    keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-@contextlib.contextmanager
-def preserved_random_state() -> Iterator[None]:
-    """Leave the generators as they were found."""
-    state = random_state()
-    try:
-        yield
-    finally:
-        set_random_state(state)

@@ -13,16 +13,17 @@ import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.torchreid import processes
-from drsl_plugin.torchreid.checkpoints import BEST, preserved_random_state, save_engine
+from drsl_plugin.torchreid.checkpoints import BEST, save_engine
+from drsl_plugin.torchreid.generators import preserve_generators
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.ranking import listen_to_ranking
 from drsl_plugin.torchreid.record import Evaluation, RunRecord
-from drsl_plugin.torchreid.sharing import SharedRun, random_states, resume_random_state
+from drsl_plugin.torchreid.sharing import SharedRun, gather_generators, resume_generators
 from drsl_plugin.torchreid.step_checks import check_finite
 
 
 class RecordedRun(SharedRun):
-    """Mixed in before an engine's class by :func:`recorded`: trains and evaluates as the engine does, and records it.
+    """Mixed in before an engine's class by :func:`add_recording`: trains and evaluates as the engine does, and records it.
 
     Beyond that it saves each epoch, keeps the last and the best checkpoint, goes on from a checkpoint as if the run had
     never stopped, and lets no evaluation move the random states.
@@ -67,7 +68,7 @@ class RecordedRun(SharedRun):
             self.checkpoints = [path]
         if (here / BEST).exists():
             self._best = checkpoint.get("best_mAP", -math.inf)
-        resume_random_state(checkpoint)
+        resume_generators(checkpoint)
         if not was_evaluated(checkpoint) and _evaluation_is_due(checkpoint["epoch"], **kwargs):
             settings = inspect.signature(torchreid.engine.Engine.test).parameters
             rank1 = self.test(save_dir=save_dir, **{name: kwargs[name] for name in settings if name in kwargs})
@@ -91,7 +92,7 @@ class RecordedRun(SharedRun):
 
     def test(self, *args: Any, **kwargs: Any) -> float:
         """Evaluate without moving the random states: how often a run evaluates must not change what it learns."""
-        with preserved_random_state():
+        with preserve_generators():
             rank1: float = super().test(*args, **kwargs)
             return rank1
 
@@ -143,7 +144,7 @@ class RecordedRun(SharedRun):
 
     def _save(self, epoch: int, is_best: bool = False, **extra: Any) -> None:
         """Save, and remove the checkpoint before: the last and the best are kept."""
-        extra |= random_states()
+        extra |= gather_generators()
         if processes.rank() > 0:
             return
         extra["step"] = self._step
@@ -174,6 +175,6 @@ def _evaluation_is_due(
     return epochs >= start_eval and eval_freq > 0 and epochs % eval_freq == 0 and epochs != max_epoch
 
 
-def recorded(engine_class: type) -> type:
+def add_recording(engine_class: type) -> type:
     """Return the engine's class with :class:`RecordedRun` mixed in."""
     return type(engine_class.__name__, (RecordedRun, engine_class), {})

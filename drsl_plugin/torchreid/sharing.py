@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import processes
-from drsl_plugin.torchreid.checkpoints import random_state, set_random_state
+from drsl_plugin.torchreid.generators import read_generators, set_generators
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.types import DataManager
 
@@ -58,7 +58,7 @@ def share_batches(datamanager: DataManager) -> None:
     )
 
 
-def data_parallel(model: nn.Module) -> nn.Module:
+def parallelize(model: nn.Module) -> nn.Module:
     """Put a model on this process's CUDA device, or, in a single process, on all, as Torchreid does."""
     devices = None if processes.count() == 1 else [processes.local_rank()]
     return nn.DataParallel(model, device_ids=devices).cuda()
@@ -71,22 +71,22 @@ def seed_apart() -> None:
         torchreid.utils.set_random_seed(int(np.random.SeedSequence([number, processes.rank()]).generate_state(1)[0]))
 
 
-def random_states() -> dict[str, Any]:
+def gather_generators() -> dict[str, Any]:
     """Return what a checkpoint holds of the random states of the other processes; all call it together."""
     if processes.count() == 1:
         return {}
     states: list[Any] = [None] * processes.count()
-    dist.all_gather_object(states, random_state())
+    dist.all_gather_object(states, read_generators())
     return {"other_random_states": states[1:]}
 
 
-def resume_random_state(checkpoint: Mapping[str, Any]) -> None:
+def resume_generators(checkpoint: Mapping[str, Any]) -> None:
     """Go on with this process's random state; where the earlier run had fewer processes, it begins anew."""
     if "random_state" not in checkpoint:
         return
     others = checkpoint.get("other_random_states", [])
     rank = processes.rank()
-    set_random_state(others[rank - 1] if 0 < rank <= len(others) else checkpoint["random_state"])
+    set_generators(others[rank - 1] if 0 < rank <= len(others) else checkpoint["random_state"])
     if rank > len(others):
         seed_apart()
 

@@ -22,7 +22,7 @@ from drsl_plugin.torchreid.model import build_model
 from drsl_plugin.torchreid.problems import problems
 from drsl_plugin.torchreid.record import Evaluation, describe_run
 from drsl_plugin.torchreid.recording import RecordedRun, was_evaluated
-from drsl_plugin.torchreid.sharing import data_parallel, seed_apart, share_batches
+from drsl_plugin.torchreid.sharing import parallelize, seed_apart, share_batches
 from drsl_plugin.torchreid.types import DataManager
 
 OnStep = Callable[[int, int, int], None]
@@ -81,7 +81,7 @@ def _build_run(
     """Build what a run is made of, where it goes on from a checkpoint with the state that it had then."""
     model = build_model(cfg, datamanager.num_train_pids)
     if cfg.use_gpu:
-        model = data_parallel(model)
+        model = parallelize(model)
     optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
     checkpoint = None

@@ -16,7 +16,7 @@ from torch import nn
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.runs.checkpoint_files import load
-from drsl_plugin.torchreid import ImageDRSLEngine, checkpoints
+from drsl_plugin.torchreid import ImageDRSLEngine, checkpoints, generators
 
 
 def make_engine(model: nn.Module, scheduled: bool = True) -> ImageDRSLEngine:
@@ -128,17 +128,17 @@ def draws() -> tuple[float, float, float]:
 
 def test_random_states_survive_a_checkpoint(tmp_path: Path) -> None:
     np.random.normal()  # leaves a second gaussian waiting, a part of numpy's state
-    torch.save(checkpoints.random_state(), tmp_path / "state")
+    torch.save(generators.read_generators(), tmp_path / "state")
     expected = draws(), np.random.normal()
     draws()
-    checkpoints.set_random_state(torch.load(tmp_path / "state"))
+    generators.set_generators(torch.load(tmp_path / "state"))
     assert (draws(), np.random.normal()) == expected
 
 
 def test_preserved_random_state() -> None:
-    state = checkpoints.random_state()
+    state = generators.read_generators()
     expected = draws()
-    checkpoints.set_random_state(state)
-    with checkpoints.preserved_random_state():
+    generators.set_generators(state)
+    with generators.preserve_generators():
         draws()
     assert draws() == expected

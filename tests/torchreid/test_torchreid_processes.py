@@ -32,7 +32,7 @@ from drsl_plugin.torchreid import ImageDRSLEngine, processes, world
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
 from drsl_plugin.torchreid.record import RunRecord
-from drsl_plugin.torchreid.recording import RecordedRun, recorded
+from drsl_plugin.torchreid.recording import RecordedRun, add_recording
 from drsl_plugin.torchreid.world import World
 
 Options = Callable[..., list[str]]
@@ -201,7 +201,7 @@ def one_step(batch: dict[str, Tensor], folder: Path) -> dict[str, Any]:
     datamanager = SimpleNamespace(train_loader=[None], test_loader={}, num_train_pids=8)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     settings = {"weight": 0.7, "weight_x": 0.4, "use_gpu": False, "record": RunRecord("", {})}
-    engine = recorded(ImageDRSLEngine)(datamanager, model, optimizer, **settings)
+    engine = add_recording(ImageDRSLEngine)(datamanager, model, optimizer, **settings)
     engine.folder, engine._step, engine.batch_idx, engine.num_batches = engine.run_folder(str(folder)), 0, 0, 1
     engine.two_stepped_transfer_learning(0, 0, None)
     summary = engine.forward_backward(share)
