@@ -23,7 +23,7 @@ from drsl_plugin.torchreid.step_checks import check_finite
 
 
 class RecordedRun(SharedRun):
-    """Mixed in before an engine's class by :func:`add_recording`: trains and evaluates as the engine does, and records it.
+    """Mixed in before an engine's class by :func:`add_recording`: trains and evaluates as it does, and records it.
 
     Beyond that it saves each epoch, keeps the last and the best checkpoint, goes on from a checkpoint as if the run had
     never stopped, and lets no evaluation move the random states.
