@@ -82,6 +82,12 @@ class Host(ABC):
     """The ranks of its evaluations."""
     other_states: tuple[tuple[str, str, str], ...]
     """Settings whose state is not that of the smallest run, their values, and what an error calls these."""
+    of_first_process: frozenset[str] = frozenset()
+    """What it logs of the first process's share of a batch alone."""
+    whole_identities: bool
+    """Whether all images of a batch that show an identity go to one process."""
+    perhaps: frozenset[str] = frozenset()
+    """Files of a run that are there or not."""
     keys: dict[str, str]
     """What the toolbox calls what a plain name means."""
     smallest: dict[str, Any]
@@ -181,6 +187,10 @@ class Host(ABC):
     def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
         """The last checkpoint of a run, or that of the epoch, from 1, which has ended and is not the last."""
 
+    @abstractmethod
+    def checkpoint_of_epoch(self, folder: Path, epoch: int, *, last: bool = False) -> Path:
+        """Where a run saves an epoch, from 1, or the last one, whether it is there by now or not."""
+
     def checkpoints(self, folder: Path) -> dict[str, dict[str, Any]]:
         """All checkpoints of a run, by their files' names."""
         return {path.name: load(path, "") for path in sorted(self.checkpoint(folder).parent.glob("*.pth*"))}
@@ -246,6 +256,7 @@ class Torchreid(Host):
     preset = "torchreid/osnet_x0_25_drsl_256x128_market1501"
 
     of_classes = frozenset({"loss_x", "acc"})
+    whole_identities = True
     losses = {  # noqa: RUF012
         "drsl": {"loss.name": "drsl"},
         "drsl alone": {"loss.name": "drsl", "loss.drsl.weight_x": 0.0},
@@ -328,6 +339,9 @@ class Torchreid(Host):
             changes["model.load_weights"] = weights
         return self.options(folder, **changes)
 
+    def checkpoint_of_epoch(self, folder: Path, epoch: int, *, last: bool = False) -> Path:
+        return folder / "model" / f"model.pth.tar-{epoch}"
+
     def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
         found = {int(path.name.rpartition("-")[2]): path for path in (folder / "model").glob("model.pth.tar-*")}
         return found[max(found) if epoch is None else epoch]
@@ -396,6 +410,9 @@ class FastReID(Host):
     preset = "fastreid/Market1501/osnet_x1_0_drsl"
 
     of_classes = frozenset({"loss_cls", "cls_accuracy"})
+    of_first_process = frozenset({"cls_accuracy"})
+    whole_identities = False
+    perhaps = frozenset({"model_best.pth"})
     losses = {  # noqa: RUF012
         "drsl": {"MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")'},
         "drsl alone": {"MODEL.LOSSES.NAME": '("DRSLoss",)'},
@@ -504,6 +521,9 @@ class FastReID(Host):
             changes["MODEL.WEIGHTS"] = evaluate or weights
         switches = ["--resume"] * bool(resume) + ["--eval-only"] * bool(evaluate)
         return [*switches, *self.options(folder, **changes)]
+
+    def checkpoint_of_epoch(self, folder: Path, epoch: int, *, last: bool = False) -> Path:
+        return folder / ("model_final.pth" if last else f"model_{epoch - 1:04d}.pth")
 
     def checkpoint(self, folder: Path, epoch: int | None = None) -> Path:
         if epoch is not None:
