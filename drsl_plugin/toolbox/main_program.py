@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.toolbox.patching import replaced_all
 
 
 @contextlib.contextmanager
@@ -19,13 +20,9 @@ def as_main_program(script: Path, argv: Sequence[str]) -> Iterator[None]:
         script: the script.
         argv: its arguments.
     """
-    before = sys.argv, sys.path[:]
-    sys.argv = [str(script), *argv]
-    sys.path.insert(0, str(script.resolve().parent))
-    try:
+    path = [str(script.resolve().parent), *sys.path]
+    with replaced_all((sys, "argv", [str(script), *argv]), (sys, "path", path)):
         yield
-    finally:
-        sys.argv, sys.path[:] = before
 
 
 @contextlib.contextmanager
