@@ -19,6 +19,8 @@ class Values(NamedTuple):
     include: Callable[[Any], bool]
     unit: str = ""
     """After a value that is not among them."""
+    needs_in_files: str = ""
+    """In words likewise, where a configuration file writes them in another way."""
 
 
 class Setting(NamedTuple):

@@ -46,6 +46,7 @@ _BYTES = Values(
     "a whole number of bytes, at least one query's row of scores, or None",
     lambda value: value is None or (is_whole_number(value) and value >= 1),
     unit=" bytes",
+    needs_in_files="a whole number of bytes, at least one query's row of scores, or 0, which chooses",
 )
 
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from drsl_plugin.errors import SettingError
+from drsl_plugin.errors import RangeError, SettingError
 from drsl_plugin.losses.checked_settings import Setting
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
@@ -77,7 +77,9 @@ class DRSLKeys:
         values = self.values(node)
         for settings in (DRSLSettings, TrainingSettings):
             for error in settings.problems(settings.from_files(values)):
-                yield error.named(self.dotted(error.setting))
+                key, allowed = self.dotted(error.setting), settings.settings()[error.setting].values
+                needs = allowed.needs_in_files
+                yield RangeError(key, error.got, needs, allowed.unit) if needs else error.named(key)
 
     def help(self) -> str:
         """Return a list of the keys with default and meaning, for a command's ``--help``."""
