@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.autograd.function import FunctionCtx
 
 from drsl_plugin.losses.checks import check_batch
 from drsl_plugin.losses.functional import DRSLParts
@@ -25,7 +24,7 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     with gradient, so after ``DistributedDataParallel`` has averaged, the gradient is that of one process with the whole
     batch, for a network whose normalisation does not see the batch.
 
-    Where ``criterion`` has a memory, its embeddings are references in every process, and behind the loss each process
+    Where ``criterion`` has a memory, its embeddings are references in every process, and after the loss each process
     stores the embeddings of all, in the order of the processes: the memories stay equal, bit for bit.
 
     Args:
@@ -48,8 +47,7 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
         (1.0, 0.3333)
 
     Source:
-        Ours. A gather without gradient gives about half of the right one on two
-        processes.
+        Ours. A gather without gradient gives about half of the right one on two processes.
     """
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         loss, parts = criterion(embeddings, labels, return_parts=True)
@@ -61,14 +59,14 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     memory = criterion.active_memory
     if memory is not None:
         memory.check(embeddings, dist.get_world_size())
-    everyone, all_labels = _all_processes(embeddings, labels)
-    references, ref_labels = _others(everyone), _others(all_labels)
+    everyone, all_labels = _gather(embeddings, labels)
+    references, ref_labels = _leave_out_own(everyone), _leave_out_own(all_labels)
     loss, parts = criterion.compute(embeddings, labels, references, ref_labels, exact=True)
     kept = memory.entries() if memory is not None else None
     if kept is not None:
         ref_labels = torch.cat([ref_labels, kept[1]])
 
-    queries = _queries_with_a_positive(labels, ref_labels).to(loss.dtype)
+    queries = _count_queries(labels, ref_labels).to(loss.dtype)
     totals = queries * torch.stack([torch.ones_like(queries), *parts])
     dist.all_reduce(totals)
     all_queries = totals[0].clamp(min=1)
@@ -85,32 +83,33 @@ class _GatherWithGradient(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, embeddings: Tensor) -> Tensor:
+    def forward(ctx: FunctionCtx, embeddings: Tensor) -> Tensor:
         gathered = [torch.empty_like(embeddings) for _ in range(dist.get_world_size())]
         dist.all_gather(gathered, embeddings)
         return torch.stack(gathered)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[dist.get_rank()]
 
 
-def _all_processes(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _gather(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Gather the embeddings of all processes with gradient, (W, N, D), and their labels, (W, N)."""
     gathered_labels = [torch.empty_like(labels) for _ in range(dist.get_world_size())]
     dist.all_gather(gathered_labels, labels)
     return _GatherWithGradient.apply(embeddings.contiguous()), torch.stack(gathered_labels)
 
 
-def _others(gathered: Tensor) -> Tensor:
+def _leave_out_own(gathered: Tensor) -> Tensor:
     """Leave this process out, and join the others: (W, N, …) becomes ((W - 1) N, …)."""
     rank = dist.get_rank()
     return torch.cat([gathered[:rank], gathered[rank + 1 :]]).flatten(0, 1)
 
 
-def _queries_with_a_positive(labels: Tensor, ref_labels: Tensor) -> Tensor:
+def _count_queries(labels: Tensor, ref_labels: Tensor) -> Tensor:
+    """Count the queries that have a positive anywhere."""
     own = (labels.unsqueeze(1) == labels.unsqueeze(0)).sum(dim=1) > 1
     others = (labels.unsqueeze(1) == ref_labels.unsqueeze(0)).any(dim=1)
     return (own | others).sum()

@@ -115,9 +115,10 @@ def drsl_loss(
         sort_weight: :math:`\lambda \ge 0`.
         backend: how it is computed; the results differ by rounding alone. ``"unfused"``: on tensors of N·K·(N + M)
             numbers, K the largest number of positives, and differentiable twice; ``"chunked"``: the gradient in the
-            forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel on CUDA that never waits for the
-            device; ``"auto"``: the kernel where it runs, else the unfused path up to 1,024 scores N·(N + M) and the
-            chunked one above.
+            forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel on CUDA. Up to its launch no value
+            is read from the device (shown with fake tensors, of which none can be read); it has run in Triton's
+            interpreter and been compiled for GPUs, but not run on one. ``"auto"``: the kernel on CUDA with Triton, else
+            the unfused path up to 1,024 scores N·(N + M) and the chunked one above.
         chunk_budget: bytes for the rows of scores that a fused path works on at a time, at least one query's; None
             chooses. Results do not depend on it.
         return_parts: also return the parts for the logs.

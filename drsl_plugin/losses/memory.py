@@ -28,7 +28,7 @@ class MemoryState(TypedDict):
 
 
 def write_ring(ring: Tensor, rows: Tensor, position: int) -> None:
-    """Write rows into a ring from a position on, and on from its beginning behind its end.
+    """Write rows into a ring from a position on; after its end they go on at its beginning.
 
     Args:
         ring: ``(M, …)``, changed in place.
@@ -51,7 +51,7 @@ class EmbeddingMemory(nn.Module):
 
     The oldest go first. Its tensors are buffers that follow ``.to(device)`` and are in no ``state_dict``, so that a
     model which holds one has the weights of one which does not; :meth:`state` and :meth:`load` are for checkpoints.
-    What it counts are Python integers: nothing waits for the device, and ``torch.compile`` would compile every step
+    What it counts are Python integers: none is read from the device, and ``torch.compile`` would compile every step
     anew. Compile the network, and not a loss with a memory.
 
     Args:
@@ -128,7 +128,7 @@ class EmbeddingMemory(nn.Module):
     def join(
         self, embeddings: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Return the extra references of a batch with those of the memory behind them.
+        """Return the extra references of a batch, and after them those of the memory.
 
         Args:
             embeddings: ``(N, D)``, the batch, whose precision and device the references get.

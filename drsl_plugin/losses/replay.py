@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from drsl_plugin.losses.memory import EmbeddingMemory
 
 
-class RandomState(NamedTuple):
-    """The random states that a forward pass may draw from: torch's, Python's and numpy's."""
+class GeneratorStates(NamedTuple):
+    """The states of the random generators that a forward pass may draw from: torch's, Python's and numpy's."""
 
     cpu: Tensor
     cuda: dict[int, Tensor]
@@ -25,29 +25,29 @@ class RandomState(NamedTuple):
     """None where nobody has imported numpy."""
 
 
-def random_state(model: nn.Module) -> RandomState:
-    """Return the random states of the CPU and of the CUDA devices that a model is on."""
+def read_generators(model: nn.Module) -> GeneratorStates:
+    """Return the states of the generators of the CPU and of the CUDA devices that a model is on."""
     numpy = sys.modules.get("numpy")
-    return RandomState(
+    return GeneratorStates(
         torch.get_rng_state(),
-        {device: torch.cuda.get_rng_state(device) for device in _cuda_devices(model)},
+        {device: torch.cuda.get_rng_state(device) for device in _list_cuda_devices(model)},
         random.getstate(),
         numpy and numpy.random.get_state(),
     )
 
 
-def set_random_state(state: RandomState) -> None:
-    """Set the random states that :func:`random_state` returned."""
-    torch.set_rng_state(state.cpu)
-    for device, cuda in state.cuda.items():
+def restore_generators(states: GeneratorStates) -> None:
+    """Put the generators back into the states that :func:`read_generators` returned."""
+    torch.set_rng_state(states.cpu)
+    for device, cuda in states.cuda.items():
         torch.cuda.set_rng_state(cuda, device)
-    random.setstate(state.python)
-    if state.numpy is not None:
-        sys.modules["numpy"].random.set_state(state.numpy)
+    random.setstate(states.python)
+    if states.numpy is not None:
+        sys.modules["numpy"].random.set_state(states.numpy)
 
 
 @contextlib.contextmanager
-def kept_buffers(model: nn.Module) -> Iterator[None]:
+def keep_buffers(model: nn.Module) -> Iterator[None]:
     """Put a model's buffers back at the end: running statistics, their counts, whatever a forward pass changes.
 
     The memory of a ``DRSLoss`` in the model is left out: it may be large, and no forward pass of the network
@@ -67,7 +67,7 @@ def kept_buffers(model: nn.Module) -> Iterator[None]:
                         buffer.copy_(value)
 
 
-def _cuda_devices(model: nn.Module) -> list[int]:
+def _list_cuda_devices(model: nn.Module) -> list[int]:
     """List the devices that hold a part of a model, or, under ``DataParallel``, get a copy of it."""
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device.index for tensor in tensors if tensor.device.type == "cuda"}

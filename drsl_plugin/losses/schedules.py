@@ -45,7 +45,7 @@ class TemperatureSchedule(NamedTuple):
         """Return the temperature of a step.
 
         Args:
-            step: from 0; behind the last one it stays at its end.
+            step: from 0; after the last one it stays at its end.
             steps: how many the training has.
         """
         if self.is_constant:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.losses.replay import kept_buffers, random_state, set_random_state
+from drsl_plugin.losses.nested import count_samples, iterate_tensors, join_outputs
+from drsl_plugin.losses.replay import keep_buffers, read_generators, restore_generators
 
 
 class TwoStage:
-    r"""Outputs of all sub-batches without a graph; then, behind the loss of all of them, backward one at a time.
+    r"""Outputs of all sub-batches without a graph; then, after the loss of all of them, backward one at a time.
 
     .. math::
 
@@ -74,38 +75,38 @@ class TwoStage:
         self._context = context
         self._states = []
         parts = []
-        with kept_buffers(self._network), torch.no_grad():
+        with keep_buffers(self._network), torch.no_grad():
             for sub_batch in self._sub_batches:
-                self._states.append(random_state(model))
+                self._states.append(read_generators(model))
                 with context():
                     parts.append(self._network(sub_batch))
         torch.clear_autocast_cache()  # of older torch: weights that were cast without a graph
-        self._sizes = [_rows(part) for part in parts]
-        self.outputs = _joined(parts)
+        self._sizes = [count_samples(part) for part in parts]
+        self.outputs = join_outputs(parts)
 
     def backward(self) -> None:
-        """Take the second stage, behind the backward pass of the loss: add to the gradients of the parameters.
+        """Take the second stage, after the backward pass of the loss: add to the gradients of the parameters.
 
         Raises:
             RuntimeError: the loss has not gone backward yet, or this is the second time.
         """
         if self._is_done:
             raise RuntimeError("TwoStage.backward() has been called for this step: its gradients would be added twice")
-        if all(output.grad is None for output in _tensors(self.outputs)):
-            raise RuntimeError("TwoStage.backward() comes behind the loss's own backward(), which has not been called")
+        if all(output.grad is None for output in iterate_tensors(self.outputs)):
+            raise RuntimeError("TwoStage.backward() comes after the loss's own backward(), which has not been called")
         self._is_done = True
-        pieces = zip(*(_pieces(output.grad, self._sizes) for output in _tensors(self.outputs)), strict=True)
-        after = random_state(self._model)
+        pieces = zip(*(_split(output.grad, self._sizes) for output in iterate_tensors(self.outputs)), strict=True)
+        after = read_generators(self._model)
         try:
             for number, (sub_batch, state, piece) in enumerate(
                 zip(self._sub_batches, self._states, pieces, strict=True), start=1
             ):
-                set_random_state(state)
+                restore_generators(state)
                 torch.clear_autocast_cache()  # weights cast in a graph that is gone
                 with self._no_sync(unless=number == len(self._sub_batches)):
                     _backward(self._forward(sub_batch), piece)  # nothing holds the graph while the next one grows
         finally:
-            set_random_state(after)
+            restore_generators(after)
 
     def _forward(self, sub_batch: Any) -> Any:
         with self._context():
@@ -157,47 +158,12 @@ def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, s
 
 def _backward(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
     """Go backward from the outputs that the loss depends on."""
-    pairs = [(o, g) for o, g in zip(_tensors(outputs), gradients, strict=True) if g is not None and o.requires_grad]
+    pairs = [
+        (o, g) for o, g in zip(iterate_tensors(outputs), gradients, strict=True) if g is not None and o.requires_grad
+    ]
     if pairs:
         torch.autograd.backward([output for output, _ in pairs], [gradient for _, gradient in pairs])
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    """Yield the tensors of nested tuples, lists and dicts, always in the same order."""
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, (tuple, list, dict)):
-        for each in tree.values() if isinstance(tree, dict) else tree:
-            yield from _tensors(each)
-
-
-def _pieces(gradient: Tensor | None, sizes: list[int]) -> Sequence[Tensor | None]:
+def _split(gradient: Tensor | None, sizes: list[int]) -> Sequence[Tensor | None]:
     return [None] * len(sizes) if gradient is None else torch.split(gradient, sizes)
-
-
-def _rows(outputs: Any) -> int:
-    """Count the samples of a sub-batch.
-
-    Raises:
-        ValueError: not every output has a row for each.
-    """
-    shapes = [tuple(output.shape) for output in _tensors(outputs)]
-    if not shapes or any(shape[:1] != shapes[0][:1] or not shape for shape in shapes):
-        raise ValueError(
-            f"a step in sub-batches needs outputs with a row for each sample, got shapes {', '.join(map(str, shapes))}"
-        )
-    return shapes[0][0]
-
-
-def _joined(parts: Sequence[Any]) -> Any:
-    """Concatenate the outputs of the sub-batches; floating point becomes leaves of a graph."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        whole = torch.cat(list(parts))
-        return whole.requires_grad_(whole.is_floating_point())
-    if isinstance(first, dict):
-        return {key: _joined([part[key] for part in parts]) for key in first}
-    if isinstance(first, (tuple, list)):
-        members = [_joined(each) for each in zip(*parts, strict=True)]
-        return type(first)(*members) if hasattr(first, "_fields") else type(first)(members)
-    return first

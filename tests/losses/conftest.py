@@ -13,7 +13,7 @@ from drsl_plugin.losses.backends import choice, chunked
 settings.register_profile("drsl", deadline=None, derandomize=True, database=None, max_examples=25)
 settings.load_profile("drsl")
 
-CHOOSE_BACKEND, CHUNK_SIZE = choice.choose_backend, chunked._chunk_size
+CHOOSE_BACKEND, CHUNK_SIZE = choice.choose_backend, chunked._choose_chunk_size
 HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -43,7 +43,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if wanted == "auto":
         return wanted
     if wanted == "chunked":
-        monkeypatch.setattr(chunked, "_chunk_size", lambda *_: 3)
+        monkeypatch.setattr(chunked, "_choose_chunk_size", lambda *_: 3)
     if wanted == "triton" and not torch.cuda.is_available():  # where there is none, Triton interprets its kernels
         monkeypatch.setattr(choice, "kernels_run_on", lambda kind: True)
 
@@ -58,4 +58,4 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 @pytest.fixture
 def own_chunks(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks as the loss chooses them."""
-    monkeypatch.setattr(chunked, "_chunk_size", CHUNK_SIZE)
+    monkeypatch.setattr(chunked, "_choose_chunk_size", CHUNK_SIZE)

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin import DRSLoss
 from drsl_plugin.losses import TwoStage, distributed_drsl_loss, replay
-from drsl_plugin.losses.replay import kept_buffers
+from drsl_plugin.losses.replay import keep_buffers
 from drsl_plugin.losses.two_stage import indivisible_batch
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 3, 3, 0, 1, 2, 3])
@@ -276,7 +276,7 @@ def test_a_stage_out_of_its_turn_is_an_error() -> None:
     layer = nn.Sequential(nn.Flatten(), nn.LazyLinear(2, dtype=IMAGES.dtype))
     layer(IMAGES)
     step = TwoStage(layer, iter(IMAGES.split(4)))
-    with pytest.raises(RuntimeError, match="behind the loss's own backward"):
+    with pytest.raises(RuntimeError, match="after the loss's own backward"):
         step.backward()
     step.outputs.sum().backward()
     step.backward()
@@ -297,7 +297,7 @@ def test_the_memory_of_a_loss_in_the_model_is_left_alone() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), DRSLoss(memory_size=4))
     memory = model[1].memory
     memory.store(torch.zeros(4, 3), torch.arange(4))
-    with kept_buffers(model):
+    with keep_buffers(model):
         model[0].running_mean += 1
         memory.embeddings += 1
     assert model[0].running_mean.tolist() == [0, 0, 0]
@@ -315,7 +315,7 @@ def test_random_states_of_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
             states[1] += 1
             return images
 
-    monkeypatch.setattr(replay, "_cuda_devices", lambda model: [0, 1])
+    monkeypatch.setattr(replay, "_list_cuda_devices", lambda model: [0, 1])
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.tensor(states[device]))
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: states.update({device: int(state)}))
     step = TwoStage(Drawing(), IMAGES.split(4))

@@ -15,7 +15,7 @@ from drsl_plugin.losses import distributed_drsl_loss
 from drsl_plugin.losses.settings import DRSLOptions, DRSLSettings, LossOptions
 
 NAMES_ITS_PATHS = True
-BACKENDS = {"unfused": "unfused_drsl", "chunked": "loss_and_gradients"}
+BACKENDS = {"unfused": "compute_unfused", "chunked": "compute_loss_and_gradients"}
 WAYS = {
     "function": lambda batch, backend: drsl_loss(*batch, backend=backend),
     "module": lambda batch, backend: DRSLoss(backend=backend)(*batch),

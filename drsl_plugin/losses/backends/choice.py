@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.backends.chunked import fused_drsl
+from drsl_plugin.losses.backends.chunked import compute_fused
 from drsl_plugin.losses.backends.launch import kernels_run_on
-from drsl_plugin.losses.backends.unfused import unfused_drsl
+from drsl_plugin.losses.backends.unfused import compute_unfused
 from drsl_plugin.losses.settings import Backend, DRSLSettings
 
 SMALL = 1024
@@ -37,13 +37,13 @@ def compute_loss(
         ValueError: the ``"triton"`` backend where its kernels do not run, or a ``chunk_budget`` too small for a query.
     """
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
-        queries, others, labels, other_labels = _as_computed(embeddings, labels, ref_embeddings, ref_labels)
+        queries, others, labels, other_labels = _convert(embeddings, labels, ref_embeddings, ref_labels)
         references = len(queries) + (0 if others is None else len(others))
         backend = choose_backend(settings.backend, queries.device, len(queries) * references)
         if backend == "unfused":
-            return unfused_drsl(queries, others, labels, other_labels, settings, exact=exact)
+            return compute_unfused(queries, others, labels, other_labels, settings, exact=exact)
         use_kernel = backend == "triton"
-        return fused_drsl(queries, others, labels, other_labels, settings, use_kernel=use_kernel, exact=exact)
+        return compute_fused(queries, others, labels, other_labels, settings, use_kernel=use_kernel, exact=exact)
 
 
 def choose_backend(backend: Backend, device: torch.device, scores: int) -> Backend:
@@ -61,10 +61,10 @@ def choose_backend(backend: Backend, device: torch.device, scores: int) -> Backe
     return "unfused" if scores <= SMALL else "chunked"
 
 
-def _as_computed(
+def _convert(
     embeddings: Tensor, labels: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
-    """Embeddings in the precision of the mathematics, labels as int64 beside them."""
+    """Convert embeddings to the precision of the mathematics, and labels to int64 beside them."""
     queries = embeddings.to(torch.float64 if embeddings.dtype == torch.float64 else torch.float32)
     labels = labels.to(queries.device, torch.int64)
     if ref_embeddings is None or ref_labels is None:

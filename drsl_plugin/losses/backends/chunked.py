@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import FunctionCtx
 
 from drsl_plugin.errors import RangeError
 from drsl_plugin.losses.backends.identities import find_identities
@@ -20,7 +20,7 @@ DEFAULT_BUDGETS = {"cpu": 8 << 20, "cuda": 256 << 20}
 """Bytes for the rows that are worked on at a time: on the CPU what stays in its cache."""
 
 
-def fused_drsl(
+def compute_fused(
     queries: Tensor,
     others: Tensor | None,
     labels: Tensor,
@@ -30,7 +30,7 @@ def fused_drsl(
     use_kernel: bool,
     exact: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and parts ``(4,)`` of a batch; what is kept for backward is the gradient: N·D numbers, and M·D if wanted.
+    """Return loss and parts ``(4,)`` of a batch; kept for backward is the gradient: N·D numbers, and M·D if wanted.
 
     Args:
         queries: ``(N, D)``, float32 or float64.
@@ -48,12 +48,20 @@ def fused_drsl(
     return loss, parts
 
 
+class _Context(FunctionCtx):
+    """What goes from forward to backward."""
+
+    needs_input_grad: tuple[bool, ...]
+    saved_tensors: tuple[Tensor, ...]
+    wanted: tuple[bool, bool]
+
+
 class _FusedDRSL(torch.autograd.Function):
     """Cannot be differentiated twice; the unfused path can."""
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: _Context,
         queries: Tensor,
         others: Tensor | None,
         labels: Tensor,
@@ -62,7 +70,7 @@ class _FusedDRSL(torch.autograd.Function):
         use_kernel: bool,
         exact: bool,
     ) -> tuple[Tensor, Tensor]:
-        compute = operator if is_compiling() else loss_and_gradients
+        compute = operator if is_compiling() else compute_loss_and_gradients
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         values = dataclasses.astuple(settings)
         parts, *gradients = compute(queries, others, labels, other_labels, use_kernel, exact, *wanted, *values)
@@ -72,8 +80,8 @@ class _FusedDRSL(torch.autograd.Function):
         return parts[0] + settings.sort_weight * parts[1], parts
 
     @staticmethod
-    def backward(ctx: Any, of_loss: Tensor, of_parts: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() and not is_compiling():  # with create_graph=True: else left out without a word
+    def backward(ctx: _Context, of_loss: Tensor, of_parts: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and not is_compiling():  # with create_graph=True, which torch would ignore
             raise RuntimeError(
                 "drsl_loss has no second derivative where its backend is chunked or triton; backend='unfused' has one"
             )
@@ -81,7 +89,7 @@ class _FusedDRSL(torch.autograd.Function):
         return (*found, None, None, None, None, None)
 
 
-def loss_and_gradients(
+def compute_loss_and_gradients(
     queries: Tensor,
     others: Tensor | None,
     labels: Tensor,
@@ -90,9 +98,9 @@ def loss_and_gradients(
     exact: bool,
     wanted: bool,
     others_wanted: bool,
-    *values: Any,
+    *values: str | float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Parts of the loss, ``(4,)``, and the gradients of queries and other references; empty where not wanted.
+    """Return the parts, ``(4,)``, and the gradients of queries and other references; empty where not wanted.
 
     Args:
         queries: ``(N, D)``.
@@ -105,7 +113,7 @@ def loss_and_gradients(
         others_wanted: compute that of the other references.
         *values: of the settings, one by one: an operator takes no object.
     """
-    settings = DRSLSettings(*values)
+    settings = DRSLSettings(*values)  # type: ignore[arg-type]  # as the operator's schema has them
     identities = find_identities(labels, labels if other_labels is None else torch.cat([labels, other_labels]))
     weights = identities.weights(queries.dtype)
     wants = (wanted, others_wanted)
@@ -117,7 +125,7 @@ def loss_and_gradients(
     most = 0 if use_kernel or not len(labels) else int(identities.counts.max())
     parts = torch.zeros(len(labels), 4, dtype=queries.dtype, device=queries.device)
     if most or use_kernel:
-        size = _chunk_size(queries, len(identities.ref_labels), most, settings)
+        size = _choose_chunk_size(queries, len(identities.ref_labels), most, settings)
         workspace = queries.new_empty(size, most, len(identities.ref_labels))
         for start in range(0, len(labels), size):
             rows = slice(start, min(start + size, len(labels)))
@@ -137,10 +145,10 @@ def loss_and_gradients(
     return parts.sum(dim=0), of_queries if wanted else nothing, of_others
 
 
-def _operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
+def _make_operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     """Return the computation as one operator, which ``torch.compile`` keeps whole, where torch can (from 2.4 on)."""
     if not IS_AN_OPERATOR:
-        return loss_and_gradients
+        return compute_loss_and_gradients
     types: dict[object, str] = {int: "int", float: "float", int | None: "int?"}
     settings = [f"{types.get(each.type, 'str')} {each.name}" for each in DRSLSettings.settings().values()]
     schema = (
@@ -148,11 +156,11 @@ def _operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
         f"bool wanted, bool others_wanted, {', '.join(settings)}) -> (Tensor, Tensor, Tensor)"
     )
     operator = torch.library.custom_op("drsl_plugin::loss_and_gradients", mutates_args=(), schema=schema)(
-        loss_and_gradients
+        compute_loss_and_gradients
     )
 
     @operator.register_fake
-    def _(queries: Tensor, others: Tensor | None, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    def _(queries: Tensor, others: Tensor | None, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
         wanted, others_wanted = rest[4:6]
         of_others = torch.empty_like(others) if others is not None and others_wanted else queries.new_empty(0)
         return queries.new_empty(4), torch.empty_like(queries) if wanted else queries.new_empty(0), of_others
@@ -161,7 +169,7 @@ def _operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
 
 
 IS_AN_OPERATOR = hasattr(torch.library, "custom_op")
-operator = _operator()
+operator = _make_operator()
 
 
 def is_compiling() -> bool:
@@ -169,8 +177,8 @@ def is_compiling() -> bool:
     return IS_AN_OPERATOR and torch.compiler.is_compiling()
 
 
-def _chunk_size(queries: Tensor, references: int, most: int, settings: DRSLSettings) -> int:
-    """How many rows are worked on at a time."""
+def _choose_chunk_size(queries: Tensor, references: int, most: int, settings: DRSLSettings) -> int:
+    """Choose how many rows are worked on at a time."""
     temporaries = 4 if settings.relaxation == "linear" else 1
     numbers = references * (temporaries * most + 6) + 6 * most * most
     if settings.distance == "euclidean" and queries.is_cuda:

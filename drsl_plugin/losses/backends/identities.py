@@ -11,7 +11,7 @@ from torch import Tensor
 class Identities(NamedTuple):
     """The positives of N queries among R references, of which the first N are the queries themselves.
 
-    No shape depends on how many positives there are, so nothing waits for the device.
+    No shape depends on how many positives there are, so that none has to be read from the device.
     """
 
     labels: Tensor
@@ -23,7 +23,7 @@ class Identities(NamedTuple):
     start: Tensor
     """``(N,)``: where in ``order`` those of the query's label begin."""
     place: Tensor
-    """``(N,)``: how far behind ``start`` the query itself stands."""
+    """``(N,)``: how far after ``start`` the query itself stands."""
     counts: Tensor
     """``(N,)``: number of positives, the query itself not among them."""
 
@@ -35,8 +35,8 @@ class Identities(NamedTuple):
     def columns(self, rows: slice, most: int) -> tuple[Tensor, Tensor]:
         """Columns of the positives of some queries, ``(n, most)``, and which of them are real rather than padding."""
         nth = torch.arange(most, device=self.order.device)
-        behind = nth + (nth >= self.place[rows].unsqueeze(1)).to(nth.dtype)  # steps over the query itself
-        places = (self.start[rows].unsqueeze(1) + behind).clamp(max=max(len(self.order) - 1, 0))
+        nth_other = nth + (nth >= self.place[rows].unsqueeze(1)).to(nth.dtype)  # steps over the query itself
+        places = (self.start[rows].unsqueeze(1) + nth_other).clamp(max=max(len(self.order) - 1, 0))
         return self.order[places], nth < self.counts[rows].unsqueeze(1)
 
     def is_same(self, rows: slice) -> Tensor:

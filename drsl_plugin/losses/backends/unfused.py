@@ -18,7 +18,7 @@ from drsl_plugin.losses.backends.terms import (
 from drsl_plugin.losses.settings import DRSLSettings
 
 
-def unfused_drsl(
+def compute_unfused(
     queries: Tensor,
     others: Tensor | None,
     labels: Tensor,
@@ -27,7 +27,7 @@ def unfused_drsl(
     *,
     exact: bool,
 ) -> tuple[Tensor, Tensor]:
-    """Loss and parts ``(4,)`` of a batch, with a graph that autograd made; a second derivative is to be had.
+    """Return loss and parts ``(4,)`` of a batch, with a graph that autograd made: it can be differentiated twice.
 
     Args:
         queries: ``(N, D)``, float32 or float64.
