@@ -1,4 +1,4 @@
-"""The memory of earlier embeddings in Torchreid's engines: of several features, of video, and under ``drsl run``."""
+"""The memory of earlier embeddings in Torchreid's engines: of several features and of video."""
 
 from __future__ import annotations
 
@@ -11,100 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin import DRSLoss, drsl_loss, run
+from drsl_plugin import DRSLoss, drsl_loss
 from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.runs.checkpoint_files import load
-from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid import ImageDRSLEngine, VideoDRSLEngine, build_drsl_engine, get_default_config
 from drsl_plugin.torchreid.checkpoints import resume_memory
-from drsl_plugin.torchreid.recording import RecordedRun
 from drsl_plugin.torchreid.training_problems import training_problems
 
 Options = Callable[..., list[str]]
-BATCH = 8
-MEMORY = {"loss.drsl.memory_size": 20, "loss.drsl.memory_warmup": 2}
-COSINE = {
-    "loss.drsl.temperature": 0.2,
-    "loss.drsl.temperature_schedule": "cosine",
-    "loss.drsl.temperature_end": 0.02,
-}
-
-
-def steps_of(folder: Path) -> list[dict[str, Any]]:
-    return [row for row in RunFolder(folder).rows() if "lr" in row]
-
-
-def interrupt_in_epoch(patch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Interrupt as Ctrl-C would, after the second step of an epoch: the ring is then ahead of the checkpoint."""
-    step = RecordedRun.forward_backward
-
-    def interrupted(self: Any, data: Any) -> Any:
-        summary = step(self, data)
-        if (self.epoch + 1, self.batch_idx + 1) == (epoch, 2):
-            raise KeyboardInterrupt
-        return summary
-
-    patch.setattr(RecordedRun, "forward_backward", interrupted)
-
-
-# A resumed run
-
-
-def test_a_resumed_script_equals_an_uninterrupted_one(
-    demo_root: Path, tmp_path: Path, small_options: Options, monkeypatch: pytest.MonkeyPatch, script: Path
-) -> None:
-    def start(folder: Path, **options: Any) -> None:
-        options = {**MEMORY, **COSINE, "train.max_epoch": 3, **options}
-        run.main([str(script), *small_options(demo_root, folder, **options)])
-
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    start(whole)
-    with monkeypatch.context() as patch:
-        interrupt_in_epoch(patch, 2)
-        with pytest.raises(KeyboardInterrupt):
-            start(cut)
-    torch.rand(7)
-    start(cut, **{"model.resume": cut / "model/model.pth.tar-1"})
-
-    assert RunFolder(cut).rows() == RunFolder(whole).rows()
-    states = [load(folder / "model/model.pth.tar-3", "") for folder in (cut, whole)]
-    for key in ("state_dict", "optimizer", "scheduler", "drsl_memory"):
-        torch.testing.assert_close(states[0][key], states[1][key], rtol=0, atol=0)
-    (memory,) = states[0]["drsl_memory"]
-    taken = len(steps_of(whole))
-    assert (memory["filled"], memory["batches"], memory["position"]) == (20, taken, BATCH * taken % 20)
-    assert memory["embeddings"].abs().sum() > 0
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """A main of upstream's shape, in fewer words than that of test_script.py."""
-    folder = tmp_path / "scripts"
-    folder.mkdir()
-    (folder / "default_config.py").write_text(
-        "from yacs.config import CfgNode\nfrom drsl_plugin.torchreid.config import DEFAULTS\n\n"
-        "def get_default_config():\n    return CfgNode(DEFAULTS).clone()\n"
-    )
-    (folder / "main.py").write_text(
-        "import sys\nimport torchreid\nfrom torchreid.utils import set_random_seed, resume_from_checkpoint\n"
-        "from default_config import get_default_config\n"
-        "from drsl_plugin.torchreid.kwargs import data_kwargs, optimizer_kwargs, run_kwargs, scheduler_kwargs\n"
-        "cfg = get_default_config()\ncfg.use_gpu = False\n"
-        "cfg.merge_from_list(sys.argv[1:])\n"
-        "set_random_seed(cfg.train.seed)\n"
-        "data = torchreid.data.ImageDataManager(**data_kwargs(cfg))\n"
-        "model = torchreid.models.build_model(cfg.model.name, data.num_train_pids, cfg.loss.name, pretrained=False)\n"
-        "optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))\n"
-        "scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))\n"
-        "if cfg.model.resume:\n"
-        "    cfg.train.start_epoch = resume_from_checkpoint(cfg.model.resume, model, optimizer, scheduler)\n"
-        "engine = torchreid.engine.ImageTripletEngine(data, model, optimizer, scheduler=scheduler, use_gpu=False)\n"
-        "engine.run(**run_kwargs(cfg))\n"
-    )
-    return folder / "main.py"
-
-
-# They reach the loss
 
 
 PIDS = torch.tensor([0, 0, 1, 1, 2, 2])

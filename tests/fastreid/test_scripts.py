@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hosts import HOSTS, OF_TORCH, Host
+from scripts import fastreid_left_as_it_was, write_script
+from tiny import tiny
 
-import drsl_plugin
 from drsl_plugin import run
 from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid.host import fastreid
@@ -26,42 +24,6 @@ from drsl_plugin.runs.folder import RunFolder
 Options = Callable[..., list[str]]
 NAMES = "MODEL.LOSSES.NAME"
 
-# What FastReID's tools/train_net.py does, in its order and by its means.
-TRAIN_NET = """
-import sys
-
-sys.path.append('.')
-
-from fastreid.config import get_cfg
-from fastreid.engine import DefaultTrainer, default_argument_parser, default_setup, launch
-from fastreid.utils.checkpoint import Checkpointer
-
-def setup(args):
-    cfg = get_cfg()
-    cfg.merge_from_file(args.config_file)
-    cfg.merge_from_list(args.opts)
-    cfg.freeze()
-    default_setup(cfg, args)
-    return cfg
-
-def main(args):
-    cfg = setup(args)
-    if args.eval_only:
-        cfg.defrost()
-        cfg.MODEL.BACKBONE.PRETRAIN = False
-        model = DefaultTrainer.build_model(cfg)
-        Checkpointer(model).load(cfg.MODEL.WEIGHTS)
-        return DefaultTrainer.test(cfg, model)
-    trainer = DefaultTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
-
-if __name__ == "__main__":
-    args = default_argument_parser().parse_args()
-    print("Command Line Args:", args)
-    launch(main, args.num_gpus, num_machines=args.num_machines, machine_rank=args.machine_rank,
-           dist_url=args.dist_url, args=(args,))
-"""
 
 # Trainers of teams' own, which stand in the script behind its imports.
 HOOKS = """
@@ -161,54 +123,27 @@ if __name__ == "__main__":
 
 @pytest.fixture(autouse=True)
 def left_as_it_was() -> Iterator[None]:
-    """What ``drsl run`` puts in FastReID's places is gone behind every test, whether its run failed or not."""
-    logger = logging.getLogger("fastreid")
-    log = logger.handlers[:], logger.level, logger.propagate
-    before = snapshot()
-    yield
-    assert snapshot() == before
-    logger.handlers[:], logger.level, logger.propagate = log
-    fastreid.utils.logger.setup_logger.cache_clear()
-    fastreid.utils.logger._cached_log_stream.cache_clear()
-
-
-def snapshot() -> dict[str, Any]:
-    names = "engine", "engine.defaults", "engine.launch", "modeling", "modeling.meta_arch", "modeling.meta_arch.build"
-    names = *names, "solver", "solver.build", "evaluation", "evaluation.reid_evaluation", "data", "data.build", "config"
-    modules = {f"fastreid.{name}": sys.modules[f"fastreid.{name}"] for name in names}
-    attributes = {
-        f"{name}.{key}": value
-        for name, module in modules.items()
-        for key, value in vars(module).items()
-        if not isinstance(value, ModuleType) and not key.startswith("__")
-    }
-    main = sys.modules["__main__"]
-    return {
-        **attributes,
-        "defaults": fastreid.config.get_cfg().dump(),
-        "argv": sys.argv[:],
-        "path": sys.path[:],
-        "main": (main, main.__dict__.get("__file__")),
-    }
+    with fastreid_left_as_it_was():
+        yield
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> Path:
-    folder = tmp_path / "tools"
-    folder.mkdir()
-    (folder / "train_net.py").write_text(TRAIN_NET)
-    return folder / "train_net.py"
+def host(demo_root: Path) -> Host:
+    return HOSTS["fastreid"](demo_root)
 
 
 @pytest.fixture
-def arguments(script: Path, fastreid_root: Path, fastreid_options: Options, tmp_path: Path) -> Options:
+def script(host: Host, tmp_path: Path) -> Path:
+    return Path(write_script(host, tmp_path)[0])
+
+
+@pytest.fixture
+def arguments(script: Path, host: Host, fastreid_root: Path, tmp_path: Path) -> Options:
     """``arguments("--resume", **{"SOLVER.MAX_EPOCH": 2})``: those of ``drsl run``, with flags and changed options."""
-    config = tmp_path / "mine.yml"
-    config.write_text('MODEL:\n  META_ARCHITECTURE: Baseline\nDATASETS:\n  TESTS: ("Market1501",)\n')
 
     def words(*flags: str, folder: str = "run", **changes: Any) -> list[str]:
-        options = fastreid_options(tmp_path / folder, **changes)
-        return [str(script), "--config-file", str(config), *flags, *options]
+        options = host.options(tmp_path / folder, **changes)
+        return [str(script), "--config-file", str(tmp_path / "mine.yml"), *flags, *options]
 
     return words
 
@@ -227,23 +162,6 @@ def first_and_last(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 # Training
 
 
-def test_an_unmodified_script_trains_with_drsl(arguments: Options, tmp_path: Path) -> None:
-    modules = set(sys.modules)
-    run.main(arguments(**{"MODEL.LOSSES.DRSL.TEMPERATURE": 0.02}))
-    folder = tmp_path / "run"
-    first, last = first_and_last(folder)
-    assert {"loss_cls", "loss_drsl", "ap", "sorting"} <= set(first)
-    assert 0 <= last["mAP"] <= 1
-    config = (folder / "config.yaml").read_text()
-    assert "TEMPERATURE: 0.02" in config
-    assert "META_ARCHITECTURE: Baseline" in config
-    assert "Baseline is built as DRSLBaseline" in (folder / "log.txt").read_text()
-    assert {"model_final.pth", "last_checkpoint", "metrics.json", "environment.json"} <= set(os.listdir(folder))
-    assert "train_net" not in set(sys.modules) - modules
-    start = {key: each for key, each in torch.load(folder / "model_final.pth")["model"].items() if "heads" not in key}
-    assert all(each.isfinite().all() for each in start.values())
-
-
 def test_a_script_trains_the_weights_that_it_saves(arguments: Options, tmp_path: Path) -> None:
     rates = {"fast": 0.1, "still": 0.0}
     saved = {}
@@ -255,13 +173,10 @@ def test_a_script_trains_the_weights_that_it_saves(arguments: Options, tmp_path:
     assert all(not torch.equal(saved["fast"][key], saved["still"][key]) for key in weights)
 
 
-def test_a_script_resumes_where_it_stopped(arguments: Options, tmp_path: Path) -> None:
-    run.main(arguments(folder="whole", **{"SOLVER.MAX_EPOCH": 2}))
-    run.main(arguments(folder="cut", **{"SOLVER.MAX_EPOCH": 1}))
-    run.main(arguments("--resume", folder="cut", **{"SOLVER.MAX_EPOCH": 2}))
-    assert RunFolder(tmp_path / "cut").rows() == RunFolder(tmp_path / "whole").rows()
-    with pytest.raises(DRSLError, match=r"has all of its SOLVER.MAX_EPOCH 2 epochs behind it"):
-        run.main(arguments("--resume", folder="cut", **{"SOLVER.MAX_EPOCH": 2}))
+def test_a_script_that_has_trained_all_epochs(host: Host, arguments: Options) -> None:
+    run.main(arguments(**tiny(host)))
+    with pytest.raises(DRSLError, match=r"has all of its SOLVER.MAX_EPOCH 1 epochs behind it"):
+        run.main(arguments("--resume", **tiny(host)))
 
 
 def test_a_script_evaluates_weights(arguments: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -276,13 +191,6 @@ def test_a_script_evaluates_weights(arguments: Options, tmp_path: Path, capfd: p
     assert float(table[1]) == pytest.approx(100 * trained["rank1"], abs=0.01)
     with np.load(tmp_path / "eval/features-Market1501.npz") as features:
         np.testing.assert_allclose(features["gallery_features"], before["gallery_features"], rtol=1e-4, atol=1e-5)
-
-
-def test_other_losses_of_a_script_are_left_alone(arguments: Options, tmp_path: Path) -> None:
-    run.main(arguments(**{NAMES: '("CrossEntropyLoss", "TripletLoss")'}))
-    first, _ = first_and_last(tmp_path / "run")
-    assert {"loss_cls", "loss_triplet"} <= set(first)
-    assert "loss_drsl" not in first
 
 
 # Scripts with a trainer of their own
@@ -453,19 +361,6 @@ def test_an_evaluation_is_not_asked_how_it_would_train(arguments: Options, tmp_p
     assert len(raised.value.errors) == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "line"),
-    [
-        ({"MODEL.LOSSES.DRSL.TEMPRATURE": 0.1}, "drsl run: Non-existent key: MODEL.LOSSES.DRSL.TEMPRATURE"),
-        ({"SOLVER.BASE_LR": "'fast'"}, "drsl run: Type mismatch"),
-    ],
-)
-def test_options_are_checked_in_one_line(changes: dict[str, Any], line: str, arguments: Options) -> None:
-    with pytest.raises(DRSLError, match=line) as raised:
-        run.main(arguments(**changes))
-    assert "\n" not in str(raised.value)
-
-
 def test_an_option_without_a_value(arguments: Options) -> None:
     with pytest.raises(DRSLError, match=r"^drsl run: ") as raised:
         run.main([*arguments(), "SOLVER.OPT"])
@@ -543,21 +438,15 @@ def test_two_processes_train_with_drsl(
 
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="FastReID's own launch takes over")
-def test_a_wrong_name_in_two_processes_is_one_line(arguments: Options, tmp_path: Path) -> None:
-    words = arguments("--num-gpus", "2", **{NAMES: '("CrossEntropyLoss", "DRSLos")'})
-    paths = [str(Path(drsl_plugin.__file__).parents[1]), str(Path(fastreid.__file__).parents[1])]
-    paths += filter(None, [os.environ.get("PYTHONPATH")])
-    done = subprocess.run(
-        [sys.executable, "-m", "drsl_plugin", "run", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 2
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1, done.stderr
+def test_a_wrong_name_in_two_processes_is_one_line(
+    host: Host, arguments: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = host.command("run", *arguments("--num-gpus", "2", **{NAMES: '("CrossEntropyLoss", "DRSLos")'}))
+    assert done.code == 2
+    of_processes = capfd.readouterr()
+    lines = [*done.lines, *(line for line in of_processes.err.splitlines() if not OF_TORCH(line))]
+    assert len(lines) == 1, lines
     assert lines[0].startswith(f"drsl: error: {NAMES} DRSLos: unknown to Baseline, which would train without it")
-    assert "Traceback" not in done.stdout
+    assert "Traceback" not in done.output + of_processes.out
     assert not (tmp_path / "run").exists()
