@@ -127,12 +127,10 @@ class ConfigError(DRSLError):
         b 2: too large
     """
 
-    def __init__(self, errors: Iterable[DRSLError | str]) -> None:
+    def __init__(self, errors: Iterable[DRSLError]) -> None:
         """Keep the errors."""
-        objects = [DRSLError(error) if isinstance(error, str) else error for error in errors]  # TRANSITION: no text
-        self._errors = list({str(each): each for error in objects for each in error.errors}.values())
+        self._errors = list({str(each): each for error in errors for each in error.errors}.values())
         super().__init__(self._errors)
-        self.problems = list(map(str, self._errors))  # TRANSITION: goes with its last reader
 
     @property
     def errors(self) -> list[DRSLError]:

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from drsl_plugin.fastreid.config import get_cfg
+from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.presets import preset_names, table_path
 from drsl_plugin.reproduce.runs import table_runs
 from drsl_plugin.reproduce.table_files import read_table
+from drsl_plugin.toolbox.keys import DRSLKeys
 from drsl_plugin.torchreid import get_default_config
+from drsl_plugin.torchreid.config import DRSL
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,15 +31,21 @@ def test_the_loss_alone_runs_without_a_toolbox() -> None:
     assert done.stdout.startswith("tensor(")
 
 
+def table_of(keys: DRSLKeys) -> list[str]:
+    return [f"| `{keys.node}.{key}` | `{each.in_files}` | {each.meaning} |" for key, each in keys.settings.items()]
+
+
 def test_the_table_of_settings_has_the_keys_and_defaults() -> None:
     rows = dict(re.findall(r"^\| `loss\.drsl\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
     assert rows == {key: str(value) for key, value in get_default_config().loss.drsl.items()}
+    assert [line for line in README.splitlines() if line.startswith("| `loss.drsl.")] == table_of(DRSL)
 
 
 def test_the_table_of_fastreids_settings_has_the_keys_and_defaults() -> None:
     rows = dict(re.findall(r"^\| `MODEL\.LOSSES\.DRSL\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
     cfg = get_cfg()
     assert rows == {key: str(value) for key, value in cfg.MODEL.LOSSES.DRSL.items()}
+    assert [line for line in README.splitlines() if line.startswith("| `MODEL.LOSSES.DRSL.")] == table_of(KEYS)
     assert f"| `SEED` | `{cfg.SEED}` |" in README
 
 

@@ -33,7 +33,7 @@ def main() -> None:
             raise
         message = str(format_message())
         if type(error).__name__ != "NoArgsIsHelpError":  # its message is the help
-            message = f"drsl: error: {_join_lines(message)}"
+            message = f"drsl: error: {' '.join(message.split())}"
         print(message, file=sys.stderr)
         code = 2
     raise SystemExit(code or 0)
@@ -48,17 +48,13 @@ def tell_errors(command: Callable[Arguments, None]) -> Callable[Arguments, None]
             command(*args, **kwargs)
         except (DRSLError, PermissionError, NotADirectoryError, FileExistsError) as error:
             for each in error.errors if isinstance(error, DRSLError) else [error]:
-                print(f"drsl: error: {_join_lines(str(each))}", file=sys.stderr)
+                print(f"drsl: error: {' '.join(str(each).splitlines())}", file=sys.stderr)
             raise typer.Exit(2) from None
         except KeyboardInterrupt as error:
             print(f"drsl: interrupted{error or ''}", file=sys.stderr)
             raise typer.Exit(130) from None
 
     return run
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(text.split("\n"))
 
 
 @app.callback(invoke_without_command=True)

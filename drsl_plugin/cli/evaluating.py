@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from drsl_plugin.cli.application import app, tell_errors
-from drsl_plugin.errors import MissingPackageError, SettingError
+from drsl_plugin.errors import DRSLError, MissingPackageError, SettingError
 
 if TYPE_CHECKING:
     from drsl_plugin.runs.evaluating import TargetResult
@@ -61,7 +61,7 @@ def _evaluate(
     if run is not None and features is None:
         files, settings = find_features(run, target), find_evaluation_settings(read_config(run))
     elif run is not None or features is None:
-        raise SettingError("RUN, --features", "", "drsl evaluate takes a run folder or --features FILE, one of the two")
+        raise DRSLError("drsl evaluate takes a run folder or --features FILE, one of the two")
     elif target is not None:
         raise SettingError("--target", "", "names a data set of a run folder; a file of --features has but one")
     else:

@@ -10,6 +10,7 @@ import typer
 
 from drsl_plugin import presets
 from drsl_plugin.cli.application import app, tell_errors
+from drsl_plugin.toolbox import toolboxes
 
 presets_app = typer.Typer(help="List, show and copy the presets.", rich_markup_mode=None)
 app.add_typer(presets_app, name="presets")
@@ -32,11 +33,8 @@ def list_presets(context: typer.Context) -> None:
     for toolbox in dict.fromkeys(name.partition("/")[0] for name in names):
         console.print(f"[bold]{toolbox}/[/bold]")
         console.print(Columns([name.partition("/")[2] for name in names if name.startswith(f"{toolbox}/")]))
-    console.print(
-        "\nrun one:  drsl torchreid --config-file NAME --root DIR"
-        "\n          FASTREID_DATASETS=DIR drsl fastreid --config-file NAME"
-        "\nread one: drsl presets show NAME"
-    )
+    commands = "\n          ".join(each.preset_command for each in toolboxes())
+    console.print(f"\nrun one:  {commands}\nread one: drsl presets show NAME")
 
 
 @presets_app.command("show")

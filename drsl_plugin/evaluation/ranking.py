@@ -50,7 +50,7 @@ def evaluate_ranking(
     with :math:`r_1 < \dots < r_n` the ranks of a query's n correct matches. Gallery images of the query's identity
     from the query's camera are left out before ranking, as Torchreid's and FastReID's evaluators do.
 
-    Equal distances rank in the gallery's order, and NaN behind all numbers. Both toolboxes sort with numpy's default,
+    Equal distances rank in the gallery's order, and NaN after all numbers. Both toolboxes sort with numpy's default,
     which leaves the order of equal distances open: with them, their results may differ from one machine to another.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 
 from drsl_plugin.data.looking import Found
 from drsl_plugin.data.published_set import PublishedSet
-from drsl_plugin.errors import ConfigError, DRSLError
+from drsl_plugin.errors import DRSLError
 from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.fastreid.troubles import INSTALL, find_facts, list_troubles
 from drsl_plugin.runs.config import EvaluationSettings, find_value
@@ -48,6 +48,7 @@ class FastReIDToolbox:
 
     name = "fastreid"
     title = "FastReID"
+    preset_command = f"{ROOT}=DIR drsl fastreid --config-file NAME"
     script = "tools/train_net.py"
     script_example = (
         "drsl run tools/train_net.py --config-file configs/mine.yml MODEL.LOSSES.NAME "
@@ -105,10 +106,10 @@ class FastReIDToolbox:
         except DRSLError as error:
             yield from error.errors
             return
-        found = [*found, *config_problems(cfg)]
+        yield from found
+        yield from config_problems(cfg)
         if datasets.root().absolute() == request.root.absolute():
-            found += datasets.dataset_problems(cfg)
-        yield from ConfigError(found).errors
+            yield from datasets.dataset_problems(cfg)
 
     def main(self, arguments: Sequence[str]) -> object:
         """Run ``drsl fastreid``."""

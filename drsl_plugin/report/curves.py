@@ -93,7 +93,7 @@ def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]
     return curves
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 

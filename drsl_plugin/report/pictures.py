@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 
 SIZE = (64, 128)
 """Width and height that a picture fits into."""
@@ -29,13 +29,13 @@ class Pictures:
         folder: where to look for the images by the ends of their paths; None to take the paths as they are.
 
     Raises:
-        DRSLError: the folder is none.
+        SettingError: the folder is none.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """Begin with the placeholder."""
         if folder is not None and not folder.is_dir():
-            raise DRSLError(f"--images: {folder} is no folder")
+            raise SettingError("--images", "", f"{folder} is no folder")
         self.urls = [_data_url("image/svg+xml", PLACEHOLDER.encode())]
         self.missing: list[str] = []
         """Paths where no image could be read."""

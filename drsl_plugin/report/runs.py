@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
 from drsl_plugin.report.settings import ENVIRONMENT_LEFT_OUT, flatten
 from drsl_plugin.runs.config import EvaluationSettings, read_config
 from drsl_plugin.runs.features import find_features
@@ -43,7 +43,7 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     resolved = [path.expanduser().resolve() for path in paths]
     for place, path in enumerate(resolved):
         if path in resolved[:place]:
-            raise DRSLError(f"{paths[place]}: the same run folder twice")
+            raise SettingError(str(paths[place]), "", "the same run folder twice")
     found = name_targets_alike([find_features(path) for path in paths])
     return [
         _read_run(label, path, features) for label, path, features in zip(labels(resolved), paths, found, strict=True)
@@ -94,7 +94,7 @@ def _environment(path: Path) -> dict[str, str]:
     try:
         found = flatten(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
     except ValueError as error:
-        raise DRSLError(f"{file}: cannot be read: {error}") from None
+        raise SettingError(str(file), "", f"cannot be read: {error}") from None
     return {name: text for name, text in found.items() if name.partition(".")[0] not in ENVIRONMENT_LEFT_OUT}
 
 
@@ -102,4 +102,4 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         return [row for row in RunFolder(path).rows() if isinstance(row, dict)]
     except UnicodeDecodeError as error:
-        raise DRSLError(f"{path / 'metrics.jsonl'}: cannot be read: {error}") from None
+        raise SettingError(str(path / "metrics.jsonl"), "", f"cannot be read: {error}") from None

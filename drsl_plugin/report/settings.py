@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.toolbox import Toolbox
@@ -45,7 +45,7 @@ class SettingsTable(NamedTuple):
     folded: bool
 
 
-def flatten(node: Any, prefix: str = "") -> dict[str, str]:
+def flatten(node: object, prefix: str = "") -> dict[str, str]:
     """Return the leaves of nested settings as text, by their dotted names.
 
     Args:

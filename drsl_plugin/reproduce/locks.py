@@ -12,7 +12,7 @@ from drsl_plugin.errors import DRSLError
 
 @contextlib.contextmanager
 def hold(path: Path, *, wait: bool = False) -> Iterator[int | None]:
-    """Hold a lock while the block runs, or longer: until the last process ends that inherits it.
+    """Hold a lock while the block runs, or longer: until the last process that inherits it ends.
 
     Args:
         path: the file; made where missing, and left there: who removes it takes another's lock away.

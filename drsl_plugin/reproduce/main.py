@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from drsl_plugin.data.progress import render_with_progress
-from drsl_plugin.errors import DRSLError, SettingError, nearest
+from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce.cells import result_table
 from drsl_plugin.reproduce.checks import check_runs
@@ -25,6 +25,7 @@ from drsl_plugin.reproduce.table_files import Table, read_table
 from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox import toolboxes
+from drsl_plugin.toolbox.merging import UnpairedError
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
     cuda = options.gpus is not None or torch.cuda.is_available()
     slots = _slots(options)
     if table.demo is not None and options.root is not None:
-        raise DRSLError(f"--root: {path.name} renders its data set into {output / 'data'}; leave --root out")
+        raise SettingError("--root", "", f"{path.name} renders its data set into {output / 'data'}; leave --root out")
     root = output / "data" if table.demo is not None else (options.root or Path("reid-data")).expanduser()
     runs = _selected(table_runs(table, output), table, options)
     if options.dry_run:
@@ -106,14 +107,14 @@ def _selected(runs: Sequence[Run], table: Table, options: Options) -> list[Run]:
             if not any(_names(each, name) for name in known):
                 names = ", ".join(repr(name) for name in dict.fromkeys(known))
                 hint = nearest(each, known) or f"; there are {names}"
-                raise DRSLError(f"{option} {each}: the table has none of this name{hint}")
+                raise SettingError(option, each, f"the table has none of this name{hint}")
     kept = [
         run
         for run in runs
         if any(_names(each, run.row.name) for each in options.only or rows) and run.data in (options.data or data)
     ]
     if not kept:
-        raise DRSLError("--only, --data: no row that was named is of a data set that was named")
+        raise SettingError("--only, --data", "", "no row that was named is of a data set that was named")
     return list({run.folder: run for run in kept}.values())
 
 
@@ -126,9 +127,9 @@ def _changed(table: Table, changes: Sequence[str]) -> Table:
     """Lay ``key value`` pairs over the overrides of all rows of the toolbox whose keys they are."""
     for word in changes[::2]:
         if word.startswith("-"):
-            raise DRSLError(f"{word}: no such option, or one without its value")
+            raise SettingError(word, "", "no such option, or one without its value")
     if len(changes) % 2:
-        raise DRSLError(f"options come in pairs, `key value`: {changes[-1]!r} stands alone")
+        raise UnpairedError(changes[-1], "key value")
     by_toolbox: dict[str, dict[str, Any]] = {row.toolbox: {} for row in table.rows}
     for key, value in zip(changes[::2], changes[1::2], strict=True):
         owner = next((each.name for each in toolboxes() if each.has_key(key)), None)
@@ -143,7 +144,7 @@ def _changed(table: Table, changes: Sequence[str]) -> Table:
 def _slots(options: Options) -> list[dict[str, str]]:
     """Return what each of the processes that run at once has in its environment: its GPU, or its share of the cores."""
     if options.jobs is not None and options.jobs < 1:
-        raise DRSLError(f"--jobs {options.jobs}: must be 1 or above")
+        raise SettingError("--jobs", options.jobs, "must be 1 or above")
     if options.gpus is None:
         jobs = options.jobs or 1
         share = str(max(1, (os.cpu_count() or 1) // jobs))
@@ -153,9 +154,8 @@ def _slots(options: Options) -> list[dict[str, str]]:
     gpus = options.gpus.split(",")
     if not all(gpu.isdecimal() and int(gpu) < found for gpu in gpus) or len(set(gpus)) < len(gpus):
         have = f"0 to {found - 1}" if found else "none"
-        raise DRSLError(
-            f"--gpus {options.gpus}: different numbers of GPUs, commas between them; torch finds {have} here"
-        )
+        needs = f"different numbers of GPUs, commas between them; torch finds {have} here"
+        raise SettingError("--gpus", options.gpus, needs)
     return [{"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(options.jobs or len(gpus))]
 
 

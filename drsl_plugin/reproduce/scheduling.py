@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run, describe
 
@@ -58,7 +58,7 @@ class Schedule:
         """Run all that is not finished; what another process has in hand is waited for.
 
         Raises:
-            DRSLError: no space on the disk.
+            SettingError: no space on the disk.
             KeyboardInterrupt: interrupted; the processes have ended.
         """
         self.done = [run for run in self.runs if run.is_finished()]
@@ -117,10 +117,9 @@ class Schedule:
         needed = max([LEAST_SPACE, *sizes])
         free = shutil.disk_usage(folder).free
         if free < needed:
-            raise DRSLError(
-                f"{folder}: {free / 2**20:,.0f} MiB free, and a run needs {needed / 2**20:,.0f}; what is done stays, "
-                "and with more space the same command goes on"
-            )
+            sizes_text = f"{free / 2**20:,.0f} MiB free, and a run needs {needed / 2**20:,.0f}"
+            needs = f"{sizes_text}; what is done stays, and with more space the same command goes on"
+            raise SettingError(str(folder), "", needs)
 
     def _end(self) -> None:
         """End the processes that still run; the next command goes on from their last checkpoints."""

@@ -147,7 +147,7 @@ def _problems(path: Path, tree: object, found: Sequence[ErrorDetails]) -> Iterat
             yield SettingError(_name_place(path, tree, place), "", needs)
 
 
-def _name_place(path: Path, tree: Any, place: Sequence[int | str]) -> str:
+def _name_place(path: Path, tree: object, place: Sequence[int | str]) -> str:
     """Name a place in a file; a row by its name, if it has one."""
     parts = [str(path)]
     for part in place:
@@ -155,7 +155,8 @@ def _name_place(path: Path, tree: Any, place: Sequence[int | str]) -> str:
             parts.append(part)
             continue
         parts[-1] += f"[{part}]"
-        row = tree["rows"][part] if parts[1:] == [f"rows[{part}]"] else None
+        rows = tree["rows"] if isinstance(tree, dict) and parts[1:] == [f"rows[{part}]"] else {}
+        row = rows[part] if rows else None
         if isinstance(row, dict) and isinstance(row.get("name"), str):
             parts[-1] = f"row {row['name']!r}"
     return ": ".join(parts)

@@ -1,4 +1,4 @@
-"""Reading checkpoints of either toolbox, of any age, with errors of one line; knows no toolbox."""
+"""Reading checkpoints of any toolbox, of any age, with errors of one line; knows no toolbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 
 
 def load(path: str | Path, setting: str) -> dict[str, Any]:
@@ -20,19 +20,19 @@ def load(path: str | Path, setting: str) -> dict[str, Any]:
         setting: the setting that names it, for errors.
 
     Raises:
-        DRSLError: there is no such file, or torch cannot read it.
+        SettingError: there is no such file, or torch cannot read it.
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise DRSLError(f"{setting} {path}: no such file")
+        raise SettingError(setting, path, "no such file")
     try:
         with numpy_scalars_allowed():
             checkpoint = torch.load(path, map_location="cpu")
     except Exception as error:  # torch raises what pickle, zipfile and its own reader raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise DRSLError(f"{setting} {path}: torch cannot read it ({reason[0]})") from error
+        raise SettingError(setting, path, f"torch cannot read it ({reason[0]})") from error
     if not isinstance(checkpoint, Mapping):
-        raise DRSLError(f"{setting} {path}: expected a dictionary of tensors, got {type(checkpoint).__name__}")
+        raise SettingError(setting, path, f"expected a dictionary of tensors, got {type(checkpoint).__name__}")
     return dict(checkpoint)
 
 
@@ -55,7 +55,7 @@ def numpy_scalars_allowed() -> Iterator[None]:
         yield
 
 
-def check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str, setting: str) -> None:
+def check_kind(optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]], where: str, setting: str) -> None:
     """Tell optimizers apart by their settings: torch would take another's state, and fail at the first step.
 
     Args:
@@ -65,7 +65,7 @@ def check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str, s
         setting: the setting that names the optimizer.
 
     Raises:
-        DRSLError: the state is another optimizer's.
+        SettingError: the state is another optimizer's.
     """
     own, saved = optimizer.param_groups[0], saved_groups[0]
     # torch adds settings to its optimizers from version to version; what makes one is in all of them.
@@ -73,4 +73,4 @@ def check_kind(optimizer: Any, saved_groups: list[dict[str, Any]], where: str, s
     switches = ("amsgrad", "decoupled_weight_decay")  # the second, from torch 2.7 on, makes Adam AdamW
     differ = any(own[name] != saved[name] for name in switches if name in own and name in saved)
     if kind & set(own) != kind & set(saved) or differ:
-        raise DRSLError(f"{where}: the state of another {setting} than {type(optimizer).__name__}")
+        raise SettingError(where, "", f"the state of another {setting} than {type(optimizer).__name__}")

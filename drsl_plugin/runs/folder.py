@@ -1,4 +1,4 @@
-"""What a run leaves on disk, the same from either toolbox: reports, tables and evaluation read this and nothing else.
+"""What a run leaves on disk, the same from every toolbox: reports, tables and evaluation read this and nothing else.
 
 ``config.yaml``, ``environment.json``, ``metrics.jsonl`` and ``features-<target>.npz``; knows no toolbox.
 """

@@ -77,6 +77,10 @@ class Toolbox(Protocol):
         """What people call it."""
 
     @property
+    def preset_command(self) -> str:
+        """The command that runs the preset NAME on data sets in the folder DIR."""
+
+    @property
     def script(self) -> str:
         """The script whose arguments its command takes, below its clone."""
 

@@ -45,6 +45,7 @@ class TorchreidToolbox:
 
     name = "torchreid"
     title = "Torchreid"
+    preset_command = "drsl torchreid --config-file NAME --root DIR"
     script = "scripts/main.py"
     script_example = "drsl run scripts/main.py --config-file configs/mine.yaml --root reid-data loss.name drsl"
     install = INSTALL
