@@ -221,3 +221,39 @@ def test_a_file_that_another_builds_on_counts(tmp_path: Path) -> None:
         (tmp_path / "leaf.yml").write_text("_BASE_: Base.yml\nSOLVER: {MAX_EPOCH: 3}", encoding="utf-8")
         names.append(folders(tmp_path, row(2, preset="leaf.yml"))[-1])
     assert names[0] != names[1]
+
+
+def test_runs_of_release_0_1_0_are_found_again(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("train: {lr: 0.2}", encoding="utf-8")
+    (tmp_path / "Base.yml").write_text("SOLVER: {BASE_LR: 0.1, MAX_EPOCH: 2}", encoding="utf-8")
+    (tmp_path / "leaf.yml").write_text("_BASE_: Base.yml\nSOLVER: {MAX_EPOCH: 3}", encoding="utf-8")
+    grid = {"loss.drsl.sort": ["none", "angle"]}
+    table = {
+        "seeds": [1, 2],
+        "columns": [{"data": "market1501", "metric": "mAP"}],
+        "overrides": {"torchreid": {"train.lr": 0.1}},
+        "demo": {"identities": 4},
+        "rows": [
+            {"name": "a", "toolbox": "torchreid", "preset": "mine.yaml", "grid": grid},
+            {"name": "b", "toolbox": "fastreid", "preset": "leaf.yml", "overrides": {"SOLVER.STEPS": [20, 40]}},
+        ],
+    }
+    runs = table_runs(read_table(written(tmp_path / "table.yaml", table)), tmp_path)
+    assert [run.folder.name for run in runs] == [
+        "mine-market1501-seed-1-ed3fb2bf",
+        "mine-market1501-seed-1-03ca62a4",
+        "leaf-market1501-seed-1-9b360ac9",
+        "mine-market1501-seed-2-4cef74d7",
+        "mine-market1501-seed-2-8e6308a7",
+        "leaf-market1501-seed-2-7e02d517",
+    ]
+
+
+def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
+    def change(table: dict[str, Any]) -> None:
+        row(0, presets="x")(table)
+        column(metric="map")(table)
+
+    with pytest.raises(DRSLError) as caught:
+        read(tmp_path, change)
+    assert len(caught.value.errors) == 2
