@@ -35,17 +35,24 @@ def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def trained(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def trainings() -> dict[tuple[str, str], Path]:
+    """The folders of runs by their toolbox and settings."""
+    return {}
+
+
+@pytest.fixture(scope="module")  # not longer: folders have hosts of their own
+def trained(
+    host: Host, trainings: dict[tuple[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
     """``trained(epochs=2)``: the folder of a run with these changes, trained once; copy it to write there."""
-    made: dict[str, Path] = {}
 
     def folder(**changes: Any) -> Path:
-        key = str(sorted(changes.items()))
-        if key not in made:
+        key = host.name, str(sorted(changes.items()))
+        if key not in trainings:
             path = tmp_path_factory.mktemp(f"{host.name}-trained") / "run"
             host.train(path, **changes)
-            made[key] = path
-        return made[key]
+            trainings[key] = path
+        return trainings[key]
 
     return folder
 

@@ -13,6 +13,12 @@ from hosts import Host
 from drsl_plugin.runs.folder import RunFolder
 
 
+def content(folder: Path) -> dict[Path, bytes]:
+    """The files of a folder, and what is in them; of a log only that it is there, since every attempt is logged."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path: b"" if path.name == "log.txt" else path.read_bytes() for path in files}
+
+
 def flat(state: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """The values of a checkpoint, each with its place."""
     if isinstance(state, (dict, list, tuple)):

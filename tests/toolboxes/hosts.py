@@ -42,8 +42,16 @@ class Ended(NamedTuple):
     @property
     def errors(self) -> list[str]:
         """What it says is wrong, without what stands before each."""
+        assert self.code == 2
         assert all(line.startswith(ERROR) for line in self.lines), self.lines
+        assert "Traceback" not in self.output
         return [line[len(ERROR) :] for line in self.lines]
+
+    @property
+    def error(self) -> str:
+        """The one thing that is wrong."""
+        (error,) = self.errors
+        return error
 
 
 class Host(ABC):
@@ -112,7 +120,7 @@ class Host(ABC):
 
     def options(self, folder: Path, **changes: Any) -> list[str]:
         """The ``key value`` pairs of the smallest run with changes."""
-        settings = self.settings(**changes) | {self.key("folder"): folder}
+        settings = {self.key("folder"): folder} | self.settings(**changes)
         return [str(word) for pair in settings.items() for word in pair]
 
     @abstractmethod
@@ -168,10 +176,7 @@ class Host(ABC):
 
     def refusal(self, folder: Path, **changes: Any) -> str:
         """Run the toolbox's command, and return the one thing that is wrong."""
-        ended = self.run(folder, **changes)
-        assert ended.code == 2
-        (error,) = ended.errors
-        return error
+        return self.run(folder, **changes).error
 
     def steps(self, folder: Path) -> list[dict[str, Any]]:
         """The rows of a run's steps, without its evaluations."""
@@ -284,6 +289,7 @@ class Torchreid(Host):
     )
     keys = {  # noqa: RUF012
         **{name: f"loss.drsl.{name}" for name in OF_DRSL},
+        "use_gpu": "use_gpu",
         "folder": "data.save_dir",
         "sources": "--sources",
         "targets": "--targets",

@@ -12,9 +12,7 @@ from hosts import HOSTS, Host
 
 @pytest.mark.parametrize("arguments", [["--nope"], ["--config-file"]])
 def test_misused_arguments(arguments: list[str], host: Host) -> None:
-    ended = host.command(host.name, *arguments)
-    assert ended.code == 2
-    (error,) = ended.errors
+    error = host.command(host.name, *arguments).error
     assert f"`drsl {host.name} --help` shows the arguments" in error
 
 
@@ -28,9 +26,7 @@ def test_misused_arguments(arguments: list[str], host: Host) -> None:
 )
 def test_options_that_are_no_pairs(words: list[str], alone: str, host: Host, unread: None, tmp_path: Path) -> None:
     spelled = [word.format(**host.keys) for word in words]
-    ended = host.command(host.name, *host.options(tmp_path / "run"), *spelled)
-    assert ended.code == 2
-    (error,) = ended.errors
+    error = host.command(host.name, *host.options(tmp_path / "run"), *spelled).error
     assert error.lower() == f"options come in pairs, `key value`: {alone.format(**host.keys)!r} stands alone".lower()
 
 
@@ -38,10 +34,7 @@ def test_options_that_are_no_pairs(words: list[str], alone: str, host: Host, unr
 
 
 def refusal_of_file(host: Host, *words: object) -> str:
-    ended = host.command(host.name, "--config-file", *words)
-    assert ended.code == 2
-    (error,) = ended.errors
-    return error
+    return host.command(host.name, "--config-file", *words).error
 
 
 def test_unknown_preset(host: Host) -> None:
@@ -110,3 +103,20 @@ def test_a_file_that_is_no_text(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "mine.yml"
     file.write_bytes(b"\xff\xfe\x00")
     assert refusal_of_file(host, file).startswith(f"--config-file {file}: ")
+
+
+def test_all_that_is_wrong_is_told_at_once(host: Host, unread: None, tmp_path: Path) -> None:
+    file = written({host.key("lr") + "x": 1, host.key("gamma"): "low"}, tmp_path / "mine.yml")
+    changes = {"epochs": "many", "batch": 9, "temperature": 0, "weights": "missing.pth"}
+    errors = host.command(host.name, "--config-file", file, *host.options(tmp_path / "run", **changes)).errors
+    expected = (
+        f"--config-file {file}: unknown key {host.key('lr')}x",
+        f"--config-file {file}: {host.key('gamma')} takes a value",
+        f"{host.key('epochs')} takes a value",
+        f"{host.key('batch')} 9",
+        f"{host.key('temperature')} must be",
+        f"{host.key('weights')} missing.pth",
+    )
+    assert [start for start in expected if sum(error.startswith(start) for error in errors) != 1] == []
+    assert len(errors) == len(expected)
+    assert list(tmp_path.iterdir()) == [file]

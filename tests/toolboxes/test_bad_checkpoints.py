@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from comparing import content
 from hosts import Host
 
 
@@ -16,12 +17,6 @@ from hosts import Host
 def run(trained: Callable[..., Path], tmp_path: Path) -> Path:
     """The folder of a run of one epoch, a copy for the test."""
     return shutil.copytree(trained(), tmp_path / "run")
-
-
-def content(folder: Path) -> dict[Path, bytes]:
-    """The files of a folder, and what is in them; of a log only that it is there, since every attempt is logged."""
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {path: b"" if path.name == "log.txt" else path.read_bytes() for path in files}
 
 
 def cut(path: Path, host: Host) -> None:
