@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from drsl_plugin.fastreid import keys as fastreid_keys
 from drsl_plugin.fastreid.config import get_cfg
-from drsl_plugin.fastreid.keys import KEYS
 from drsl_plugin.presets import preset_names, table_path
 from drsl_plugin.reproduce.runs import table_runs
 from drsl_plugin.reproduce.table_files import read_table
 from drsl_plugin.toolbox.keys import DRSLKeys
 from drsl_plugin.torchreid import get_default_config
-from drsl_plugin.torchreid.config import DRSL
+from drsl_plugin.torchreid import keys as torchreid_keys
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,14 +38,18 @@ def table_of(keys: DRSLKeys) -> list[str]:
 def test_the_table_of_settings_has_the_keys_and_defaults() -> None:
     rows = dict(re.findall(r"^\| `loss\.drsl\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
     assert rows == {key: str(value) for key, value in get_default_config().loss.drsl.items()}
-    assert [line for line in README.splitlines() if line.startswith("| `loss.drsl.")] == table_of(DRSL)
+    assert [line for line in README.splitlines() if line.startswith("| `loss.drsl.")] == table_of(
+        torchreid_keys.DRSL_KEYS
+    )
 
 
 def test_the_table_of_fastreids_settings_has_the_keys_and_defaults() -> None:
     rows = dict(re.findall(r"^\| `MODEL\.LOSSES\.DRSL\.(\w+)` \| `([^`]+)` \|", README, re.MULTILINE))
     cfg = get_cfg()
     assert rows == {key: str(value) for key, value in cfg.MODEL.LOSSES.DRSL.items()}
-    assert [line for line in README.splitlines() if line.startswith("| `MODEL.LOSSES.DRSL.")] == table_of(KEYS)
+    assert [line for line in README.splitlines() if line.startswith("| `MODEL.LOSSES.DRSL.")] == table_of(
+        fastreid_keys.DRSL_KEYS
+    )
     assert f"| `SEED` | `{cfg.SEED}` |" in README
 
 

@@ -10,7 +10,7 @@ import yaml
 
 from drsl_plugin.errors import SettingError, UnknownKeyError
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import NAME
 from drsl_plugin.losses import DRSLoss
 from drsl_plugin.losses.settings import TrainingSettings
@@ -34,7 +34,7 @@ def add_drsl_config(cfg: ConfigNode) -> None:
     if "DRSL" not in cfg.MODEL.LOSSES:
         cfg.MODEL.LOSSES.DRSL = fastreid.config.CfgNode()
     node = cfg.MODEL.LOSSES.DRSL
-    for key, default in KEYS.defaults().items():
+    for key, default in DRSL_KEYS.defaults().items():
         if key not in node:
             node[key] = default
     if "SEED" not in cfg:
@@ -63,7 +63,7 @@ def training_settings(cfg: ConfigNode) -> TrainingSettings | None:
         SettingError: the configuration has no node for them, or a value in it is wrong.
     """
     node = find_node(cfg)
-    return None if node is None else KEYS.of_training(node)
+    return None if node is None else DRSL_KEYS.of_training(node)
 
 
 def build_criterion(cfg: ConfigNode) -> DRSLoss | None:
@@ -73,7 +73,7 @@ def build_criterion(cfg: ConfigNode) -> DRSLoss | None:
         SettingError: the configuration has no node for it, or a value in it is wrong.
     """
     node = find_node(cfg)
-    return None if node is None else DRSLoss.from_settings(KEYS.of_loss(node))
+    return None if node is None else DRSLoss.from_settings(DRSL_KEYS.of_loss(node))
 
 
 def get_cfg() -> ConfigNode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.toolbox.keys import DRSLKeys
 
-KEYS = DRSLKeys(
+DRSL_KEYS = DRSLKeys(
     "MODEL.LOSSES.DRSL",
     {
         "weight": "SCALE",  # as FastReID calls the weight of each of its losses

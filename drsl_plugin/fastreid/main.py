@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from drsl_plugin.errors import OneLineParser, SettingError, raise_all
 from drsl_plugin.fastreid.compat import is_cpu_run
 from drsl_plugin.fastreid.config import get_cfg, merge_file, merge_options
-from drsl_plugin.fastreid.keys import KEYS, SEED_MEANING
+from drsl_plugin.fastreid.keys import DRSL_KEYS, SEED_MEANING
 from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.processes import launch, no_meeting_place
 from drsl_plugin.fastreid.training import Job, leave_folder_unharmed, run_job
@@ -58,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  FASTREID_DATASETS=reid-data drsl fastreid --config-file "
         f"fastreid/Market1501/bagtricks_R50_drsl SOLVER.MAX_EPOCH 60\n\n`drsl presets` lists the presets.\n\n"
-        f"{KEYS.help()}\n\n"
+        f"{DRSL_KEYS.help()}\n\n"
         f"SEED -1: {SEED_MEANING}",
     )
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file, or the name of a preset")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.losses.features import MemoryCase, compare_memories
 from drsl_plugin.losses.memory import MemoryState
@@ -53,7 +53,7 @@ class Memories:
             try:
                 self._losses.load_memory_state(states, next(self._model.parameters()).device)
             except SettingError as error:
-                raise error.named(KEYS.dotted("memory_size")) from error
+                raise error.named(DRSL_KEYS.dotted("memory_size")) from error
 
 
 def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, where: str) -> None:
@@ -67,7 +67,7 @@ def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, w
     size = 0 if memories is None else memories.size
     case = compare_memories(checkpoint.get(KEY), size)
     if case is MemoryCase.NONE_SAVED:
-        setting = f"{KEYS.dotted('memory_size')} {size}"
+        setting = f"{DRSL_KEYS.dotted('memory_size')} {size}"
         logger.warning(f"{where}: holds no memory of embeddings; that of {setting} starts empty")
     elif case is MemoryCase.NONE_WANTED:
         logger.warning(f"{where}: holds a memory of embeddings, which this run leaves aside: it has none")

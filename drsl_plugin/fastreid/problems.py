@@ -8,7 +8,7 @@ from pathlib import Path
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.choices import SAMPLERS, device_problems, unknown_names, unsupported_settings
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS, dataset_problems
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
 from drsl_plugin.toolbox.merging import leaves
 from drsl_plugin.toolbox.rules import (
@@ -92,15 +92,15 @@ def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     if NAME not in cfg.MODEL.LOSSES.NAME or "DRSL" not in cfg.MODEL.LOSSES:
         return
     node = cfg.MODEL.LOSSES.DRSL
-    wrong = KEYS.problems({key: value for key, value in node.items() if key != "SUB_BATCH"})  # told with the batch
+    wrong = DRSL_KEYS.problems({key: value for key, value in node.items() if key != "SUB_BATCH"})  # told with the batch
     for error in wrong:
-        is_scale = error.setting == KEYS.dotted("weight")
+        is_scale = error.setting == DRSL_KEYS.dotted("weight")
         yield SettingError(error.setting, error.got, f"must be {error.needs}") if is_scale else error
     if node.SCALE == 0:
         return
     batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN
     made_of = f"a batch of all processes, which has SOLVER.IMS_PER_BATCH {batch} images"
-    yield from small_memory(Keyed(KEYS.dotted("memory_size"), node.MEMORY_SIZE), batch, made_of)
+    yield from small_memory(Keyed(DRSL_KEYS.dotted("memory_size"), node.MEMORY_SIZE), batch, made_of)
     instances = cfg.DATALOADER.NUM_INSTANCE
     if sampler in SAMPLERS and (instances >= 1 or sampler not in IDENTITY_SAMPLERS):  # else that is told already
         yield from no_positives(
@@ -128,7 +128,7 @@ def _batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
 def _sub_batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
     losses, batch = cfg.MODEL.LOSSES, cfg.SOLVER.IMS_PER_BATCH
     sub_batch = losses.DRSL.get("SUB_BATCH", 0) if NAME in losses.NAME and "DRSL" in losses else 0
-    setting = Keyed(KEYS.dotted("sub_batch"), sub_batch)
+    setting = Keyed(DRSL_KEYS.dotted("sub_batch"), sub_batch)
     yield from bad_sub_batch(setting, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
 
 

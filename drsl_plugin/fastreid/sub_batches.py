@@ -16,7 +16,7 @@ from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.compat import keep_images
 from drsl_plugin.fastreid.config import training_settings
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.types import Loop
 from drsl_plugin.losses import TwoStage
 from drsl_plugin.losses.two_stage import indivisible_batch
@@ -91,14 +91,14 @@ def _blame_sub_batch(sub_batch: int) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise SettingError(KEYS.dotted("sub_batch"), sub_batch, " ".join(str(error).split())) from error
+        raise SettingError(DRSL_KEYS.dotted("sub_batch"), sub_batch, " ".join(str(error).split())) from error
 
 
 def _split(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:
     """Cut a batch into sub-batches: everything in it that there is one of for each image."""
     batch = len(data["targets"])
     for error in indivisible_batch(sub_batch, batch, f"a batch of {batch}"):
-        raise error.named(KEYS.dotted("sub_batch"))
+        raise error.named(DRSL_KEYS.dotted("sub_batch"))
     whole = {key: value for key, value in data.items() if not (hasattr(value, "__len__") and len(value) == batch)}
     return [
         {key: value if key in whole else value[first : first + sub_batch] for key, value in data.items()}

@@ -6,7 +6,7 @@ from torch import nn
 
 from drsl_plugin.fastreid.config import find_node
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.losses import FeatureLosses, TemperatureSchedule
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -44,7 +44,7 @@ def build_temperature_hooks(cfg: ConfigNode, model: nn.Module) -> list[Temperatu
     node, losses = find_node(cfg), getattr(model, "drsl_features", None)
     if node is None or not isinstance(losses, FeatureLosses):
         return []
-    training = KEYS.of_training(node)
-    start = KEYS.of_loss(node).temperature
+    training = DRSL_KEYS.of_training(node)
+    start = DRSL_KEYS.of_loss(node).temperature
     schedule = TemperatureSchedule(start, training.temperature_schedule, training.temperature_end)
     return [] if schedule.is_constant else [TemperatureHook(losses, schedule)]

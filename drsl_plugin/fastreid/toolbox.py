@@ -11,7 +11,7 @@ from typing import Any
 from drsl_plugin.data.looking import Found
 from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.fastreid.keys import KEYS
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.troubles import INSTALL, find_facts, list_troubles
 from drsl_plugin.runs.config import EvaluationSettings, find_value
 from drsl_plugin.toolbox.contract import Keys, RunRequest
@@ -38,7 +38,7 @@ _KEYS = Keys(
     reranking="TEST.RERANK.ENABLED",
     seed="SEED",
     output="OUTPUT_DIR",
-    drsl=KEYS.all_dotted(),
+    drsl=DRSL_KEYS.all_dotted(),
     losses="MODEL.LOSSES.",
 )
 

@@ -12,9 +12,9 @@ from drsl_plugin.losses import DRSLoss, TemperatureSchedule
 from drsl_plugin.toolbox.types import ConfigNode, Scheduler
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import resume_memory
-from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.engines import ImageDRSLEngine, VideoDRSLEngine
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.record import RunRecord
 from drsl_plugin.torchreid.recording import add_recording
 from drsl_plugin.torchreid.training_problems import training_problems
@@ -100,7 +100,7 @@ def engine_kwargs(cfg: ConfigNode) -> dict[str, Any]:
     if cfg.loss.name == "triplet":
         kwargs |= dict(cfg.loss.triplet)
     elif cfg.loss.name == "drsl":
-        loss, training = DRSL.of_loss(cfg.loss.drsl), DRSL.of_training(cfg.loss.drsl)
+        loss, training = DRSL_KEYS.of_loss(cfg.loss.drsl), DRSL_KEYS.of_training(cfg.loss.drsl)
         kwargs |= {
             "criterion": DRSLoss.from_settings(loss),
             "weight": training.weight,

@@ -15,8 +15,8 @@ from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
 from drsl_plugin.toolbox.types import Scheduler
-from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.generators import read_generators
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.types import Engine
 
 NAME = "model.pth.tar-{}"
@@ -131,7 +131,7 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
         try:
             criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
         except SettingError as error:
-            raise SettingError(RESUME, path, str(error.named(DRSL.dotted(error.setting)))) from error
+            raise SettingError(RESUME, path, str(error.named(DRSL_KEYS.dotted(error.setting)))) from error
         except ValueError as error:
             raise SettingError(RESUME, path, str(error)) from error
 

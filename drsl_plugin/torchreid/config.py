@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from drsl_plugin.errors import MissingPackageError
-from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
-from drsl_plugin.toolbox.keys import DRSLKeys
 from drsl_plugin.toolbox.merging import leaves
 from drsl_plugin.torchreid.host import torchreid  # noqa: F401  (yacs comes with it: one error names the command)
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.troubles import INSTALL
 
 try:
@@ -90,9 +89,6 @@ DEFAULTS: dict[str, Any] = {
     },
 }
 
-DRSL = DRSLKeys("loss.drsl", {name: name for name in (*TrainingSettings.settings(), *DRSLSettings.settings())})
-"""The keys of the node ``loss.drsl``, which are the settings' names."""
-
 
 def add_drsl_config(cfg: CfgNode) -> None:
     """Add the node ``loss.drsl`` to a Torchreid configuration, as its ``default_config.py`` builds it.
@@ -107,7 +103,7 @@ def add_drsl_config(cfg: CfgNode) -> None:
         >>> cfg.loss.drsl.weight_x
         1.0
     """
-    cfg.loss.drsl = CfgNode(DRSL.defaults())
+    cfg.loss.drsl = CfgNode(DRSL_KEYS.defaults())
 
 
 def get_default_config() -> CfgNode:

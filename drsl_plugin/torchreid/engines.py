@@ -20,8 +20,8 @@ from drsl_plugin.losses.settings import TrainingSettings
 from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.checkpoints import save_engine
-from drsl_plugin.torchreid.config import DRSL
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.step_checks import check_finite, split_outputs
 from drsl_plugin.torchreid.types import DataManager, Features
 
@@ -144,7 +144,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
 
     def _first_stage(self, images: Tensor, batch: int) -> TwoStage:
         """Forward a batch of so many samples, each of one image or of all frames of a tracklet, in sub-batches."""
-        size = Keyed(DRSL.dotted("sub_batch"), self.sub_batch)
+        size = Keyed(DRSL_KEYS.dotted("sub_batch"), self.sub_batch)
         for error in bad_sub_batch(size, batch, f"a batch of {batch}"):
             raise error
         try:

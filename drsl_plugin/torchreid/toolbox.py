@@ -11,10 +11,10 @@ from typing import Any
 from drsl_plugin.data.looking import Found
 from drsl_plugin.data.published_set import PublishedSet
 from drsl_plugin.errors import DRSLError
-from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.runs.config import EvaluationSettings, find_value
 from drsl_plugin.toolbox.contract import Keys, RunRequest
 from drsl_plugin.toolbox.troubles import Trouble
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.troubles import INSTALL, find_facts, list_troubles
 
 _KEYS = Keys(
@@ -35,7 +35,7 @@ _KEYS = Keys(
     reranking="test.rerank",
     seed="train.seed",
     output="data.save_dir",
-    drsl={name: f"loss.drsl.{name}" for name in (*TrainingSettings.settings(), *DRSLSettings.settings())},
+    drsl=DRSL_KEYS.all_dotted(),
     losses="loss.",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from drsl_plugin.errors import SettingError
 from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch, multiples, no_positives, small_memory
 from drsl_plugin.toolbox.types import ConfigNode
-from drsl_plugin.torchreid.config import DRSL
+from drsl_plugin.torchreid.keys import DRSL_KEYS
 
 IDENTITY_SAMPLER = "RandomIdentitySampler"
 
@@ -25,12 +25,12 @@ def training_problems(cfg: ConfigNode, processes: int = 1, wrong: Collection[str
     if can_judge_batch:
         yield from _batch_problems(cfg, processes)
     if cfg.loss.name == "drsl":
-        found = list(DRSL.problems(cfg.loss.drsl))
+        found = list(DRSL_KEYS.problems(cfg.loss.drsl))
         yield from found
         if can_judge_batch and "video.seq_len" not in wrong:
             yield from _drsl_problems(cfg, processes, {error.setting for error in found})
         if trains:
-            yield from _untrained_classifier(cfg, Keyed(DRSL.dotted("weight_x"), cfg.loss.drsl.weight_x))
+            yield from _untrained_classifier(cfg, Keyed(DRSL_KEYS.dotted("weight_x"), cfg.loss.drsl.weight_x))
     elif cfg.loss.name == "triplet" and trains:
         node = cfg.loss.triplet
         if node.weight_t == node.weight_x == 0:
@@ -60,7 +60,7 @@ def _batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
 
 
 def _drsl_problems(cfg: ConfigNode, processes: int, wrong: Collection[str]) -> Iterator[SettingError]:
-    node = {**DRSL.defaults(), **cfg.loss.drsl}
+    node = {**DRSL_KEYS.defaults(), **cfg.loss.drsl}
     batch, samples, made_of = cfg.train.batch_size, 1, "train.batch_size"
     if cfg.data.type == "video":
         samples, made_of = cfg.video.seq_len, "train.batch_size times video.seq_len"
@@ -69,7 +69,7 @@ def _drsl_problems(cfg: ConfigNode, processes: int, wrong: Collection[str]) -> I
         sampler = Keyed("sampler.train_sampler", cfg.sampler.train_sampler)
         instances = Keyed("sampler.num_instances", cfg.sampler.num_instances)
         yield from no_positives(sampler, instances, (IDENTITY_SAMPLER,), f"use {IDENTITY_SAMPLER}")
-    memory, sub_batch = (Keyed(DRSL.dotted(name), node[name]) for name in ("memory_size", "sub_batch"))
+    memory, sub_batch = (Keyed(DRSL_KEYS.dotted(name), node[name]) for name in ("memory_size", "sub_batch"))
     if memory.key not in wrong:
         whole = batch * samples
         yield from small_memory(memory, whole, f"a batch, which has {whole} images ({made_of})")
