@@ -5,12 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# TRANSITION: for those who still look for them here
-from drsl_plugin.losses.settings import Distance as Distance
-from drsl_plugin.losses.settings import Relaxation as Relaxation
-from drsl_plugin.losses.settings import Sort as Sort
-from drsl_plugin.losses.settings import is_number as is_number
-
 
 def check_batch(embeddings: Tensor, labels: Tensor, ref_embeddings: Tensor | None, ref_labels: Tensor | None) -> None:
     """Check the shapes and kinds of a batch and of its extra references; reads no value of a tensor.

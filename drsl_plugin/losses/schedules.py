@@ -5,10 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from drsl_plugin.losses.settings import Schedule as Schedule
-from drsl_plugin.losses.settings import TrainingSettings
-
-SCHEDULE_SETTINGS = ("temperature_schedule", "temperature_end")
+from drsl_plugin.losses.settings import Schedule
 
 
 class TemperatureSchedule(NamedTuple):
@@ -53,12 +50,3 @@ class TemperatureSchedule(NamedTuple):
         progress = min(1.0, step / (steps - 1)) if steps > 1 else 0.0
         weight = progress if self.temperature_schedule == "linear" else (1 - math.cos(math.pi * progress)) / 2
         return (1 - weight) * self.temperature + weight * self.temperature_end
-
-
-def check_schedule(temperature_schedule: Schedule, temperature_end: float) -> None:
-    """Check the settings of a schedule; the temperature itself is the loss's.
-
-    Raises:
-        SettingError: an unknown schedule, an end outside its range, or one that would have no effect.
-    """
-    TrainingSettings(temperature_schedule=temperature_schedule, temperature_end=temperature_end)

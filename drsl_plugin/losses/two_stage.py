@@ -151,11 +151,6 @@ def indivisible_batch(
         yield SettingError("sub_batch", sub_batch, f"does not divide {of}; {offered} would do (0 is off)")
 
 
-def sub_batch_problem(sub_batch: int, batch: int, of: str, processes: int = 1, samples: str = "samples") -> str:
-    """Say what :func:`indivisible_batch` yields as text."""  # TRANSITION: goes with its last reader
-    return next((error.needs for error in indivisible_batch(sub_batch, batch, of, processes, samples)), "")
-
-
 def _backward(outputs: Any, gradients: Sequence[Tensor | None]) -> None:
     """Go backward from the outputs that the loss depends on."""
     pairs = [

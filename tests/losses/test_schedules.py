@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drsl_plugin.losses import TemperatureSchedule
-from drsl_plugin.losses.schedules import check_schedule
+from drsl_plugin.losses.settings import TrainingSettings
 
 numbers = st.floats(1e-3, 1.0)
 
@@ -55,6 +55,10 @@ def test_only_the_constant_one_is_constant() -> None:
     assert not any(TemperatureSchedule(0.1, kind, 0.02).is_constant for kind in ("linear", "cosine"))
 
 
+def check(schedule: Any, end: Any) -> None:
+    TrainingSettings(temperature_schedule=schedule, temperature_end=end)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -69,9 +73,9 @@ def test_only_the_constant_one_is_constant() -> None:
 )
 def test_settings_outside_their_range(settings: tuple[Any, Any], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        check_schedule(*settings)
+        check(*settings)
 
 
 def test_settings_that_are_fine() -> None:
     for settings in (("constant", 0.0), ("constant", 0), ("linear", 1), ("cosine", 0.01)):
-        check_schedule(*settings)
+        check(*settings)
