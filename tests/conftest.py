@@ -47,7 +47,7 @@ def trained(
     """``trained(epochs=2)``: the folder of a run with these changes, trained once; copy it to write there."""
 
     def folder(**changes: Any) -> Path:
-        key = host.name, str(sorted(changes.items()))
+        key = host.name, str(sorted(host.settings(**changes).items()))
         if key not in trainings:
             path = tmp_path_factory.mktemp(f"{host.name}-trained") / "run"
             host.train(path, **changes)
