@@ -9,25 +9,13 @@ import pytest
 import torch
 from comparing import assert_equal_runs
 from hosts import FastReID
+from stopping import STEPS, interrupt_at
 
 from drsl_plugin.fastreid import training
 from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 
 pytestmark = pytest.mark.usefixtures("fastreid_root")
-STEPS = 4  # of an epoch
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, step: int, reason: BaseException) -> None:
-    """Stop as Ctrl-C or an error of the data would, after a step counted from 1."""
-    run_step = DRSLTrainer.run_step
-
-    def interrupted(self: Any) -> None:
-        run_step(self)
-        if self.iter + 1 == step:
-            raise reason
-
-    patch.setattr(DRSLTrainer, "run_step", interrupted)
 
 
 class ScaledTrainer(DRSLTrainer):

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from test_fastreid_resume import STEPS, assert_equal_runs, checkpoints, interrupt_at
+from comparing import assert_equal_runs
+from hosts import FastReID
+from stopping import STEPS, interrupt_at
 from torch import Tensor
 
 from drsl_plugin import DRSLoss, drsl_loss
@@ -84,7 +86,7 @@ def step(model: Any, number: int) -> dict[str, Tensor]:
 
 
 def test_a_resumed_run_of_several_features_equals_an_uninterrupted_one(
-    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, monkeypatch: pytest.MonkeyPatch
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, host: FastReID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {**MEMORY, **COSINE, **TWO_FEATURES, "SOLVER.MAX_EPOCH": 3}
     main(fastreid_options(tmp_path / "whole", **options))
@@ -94,8 +96,8 @@ def test_a_resumed_run_of_several_features_equals_an_uninterrupted_one(
             main(fastreid_options(tmp_path / "cut", **options))
     torch.rand(7)
     main(["--resume", *fastreid_options(tmp_path / "cut", **options)])
-    assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
-    memories = checkpoints(tmp_path / "cut")["model_final.pth"]["drsl_memory"]
+    assert_equal_runs(host, tmp_path / "cut", tmp_path / "whole")
+    memories = host.checkpoints(tmp_path / "cut")["model_final.pth"]["drsl_memory"]
     assert len(memories) == 2
     taken = 3 * STEPS
     for memory in memories:
@@ -149,11 +151,11 @@ def test_half_precision_is_stored_in_float32() -> None:
 
 
 def test_statistics_that_are_made_exact_at_the_end_are_no_steps(
-    fastreid_root: Path, tmp_path: Path, fastreid_options: Options
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, host: FastReID
 ) -> None:
     options = {"TEST.PRECISE_BN.ENABLED": True, "TEST.PRECISE_BN.NUM_ITER": 2}
     main(fastreid_options(tmp_path / "run", **MEMORY, **options))
-    (memory,) = checkpoints(tmp_path / "run")["model_final.pth"]["drsl_memory"]
+    (memory,) = host.checkpoints(tmp_path / "run")["model_final.pth"]["drsl_memory"]
     assert memory["batches"] == STEPS
 
 

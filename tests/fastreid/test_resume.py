@@ -13,13 +13,13 @@ import pytest
 import torch
 from comparing import assert_equal_runs, unequal
 from hosts import FastReID
+from stopping import STEPS, interrupt_at
 
 from drsl_plugin.fastreid.main import main
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.runs.folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("fastreid_root")
-STEPS = 4  # of an epoch
 
 RESUMED: dict[str, dict[str, Any]] = {
     "the other sampler, SGD, triplets too": {
@@ -55,18 +55,6 @@ RESUMED: dict[str, dict[str, Any]] = {
     },
     "exact statistics at the end": {"TEST.PRECISE_BN.ENABLED": True, "TEST.PRECISE_BN.NUM_ITER": 2},
 }
-
-
-def interrupt_at(patch: pytest.MonkeyPatch, step: int, reason: BaseException) -> None:
-    """Stop as Ctrl-C or an error of the data would, after a step counted from 1."""
-    run_step = DRSLTrainer.run_step
-
-    def interrupted(self: Any) -> None:
-        run_step(self)
-        if self.iter + 1 == step:
-            raise reason
-
-    patch.setattr(DRSLTrainer, "run_step", interrupted)
 
 
 @pytest.mark.parametrize("options", RESUMED.values(), ids=RESUMED)

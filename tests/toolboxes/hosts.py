@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from fastreid_host import FastReID
-from hosting import Ended, Host
+from hosting import OF_TORCH, Ended, Host
 from torchreid_host import Torchreid
 
-__all__ = ["HOSTS", "Ended", "FastReID", "Host", "Torchreid", "interrupted"]
+__all__ = ["HOSTS", "OF_TORCH", "Ended", "FastReID", "Host", "Torchreid", "interrupted"]
 
 HOSTS: dict[str, Callable[[Path], Host]] = {kind.name: kind for kind in (Torchreid, FastReID)}
 
