@@ -76,9 +76,9 @@ def _print_table(results: Mapping[str, TargetResult]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from drsl_plugin.runs.evaluating import RANKS
+    from drsl_plugin.runs.evaluating import SHOWN_RANKS
 
-    table = Table("target", "metric", "queries", "mAP", "mINP", *(f"Rank-{k}" for k in RANKS))
+    table = Table("target", "metric", "queries", "mAP", "mINP", *(f"Rank-{k}" for k in SHOWN_RANKS))
     for name, result in results.items():
         counted = f"{len(result.ranking.ap)} of {result.queries}"
         values = (f"{100 * value:.1f}" for value in result.row().values())

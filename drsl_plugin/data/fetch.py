@@ -14,7 +14,7 @@ from drsl_plugin.errors import DRSLError, MissingPackageError
 RETRIES, TIMEOUT = 3, 60
 """How often gdown goes on by itself with what broke off, and the seconds after which silence is breaking off."""
 
-Progress = Callable[[int, "int | None"], None]
+ReportBytes = Callable[[int, "int | None"], None]
 
 
 def fetch(source: Source, folder: Path) -> Path:
@@ -51,7 +51,7 @@ def fetch(source: Source, folder: Path) -> Path:
     return path
 
 
-def call_gdown(url: str, path: Path, progress: Progress) -> None:
+def call_gdown(url: str, path: Path, progress: ReportBytes) -> None:
     """Download a file by gdown: the one place that does.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-WIDTH = 96
+LINE_WIDTH = 96
 
 
 def wrap(first: str, text: str) -> str:
@@ -16,7 +16,7 @@ def wrap(first: str, text: str) -> str:
     """
     return textwrap.fill(
         text,
-        WIDTH,
+        LINE_WIDTH,
         initial_indent=first,
         subsequent_indent=" " * len(first),
         break_long_words=False,

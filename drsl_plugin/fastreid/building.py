@@ -13,7 +13,7 @@ from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.recording import LinePrinter
-from drsl_plugin.fastreid.types import Results, Writer
+from drsl_plugin.fastreid.types import EventWriter, Results
 from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
@@ -64,9 +64,9 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         loader, num_query = cls.build_test_loader(cfg, dataset_name)
         return loader, FeatureEvaluator(cfg, num_query, output_dir, target=dataset_name)
 
-    def build_writers(self) -> list[Writer]:
+    def build_writers(self) -> list[EventWriter]:
         """Build FastReID's writers; the line on the console shows the batch's AP as well."""
-        writers: list[Writer] = super().build_writers()
+        writers: list[EventWriter] = super().build_writers()
         printer = fastreid.utils.events.CommonMetricPrinter
         return [LinePrinter(self.max_iter) if type(writer) is printer else writer for writer in writers]
 

@@ -11,7 +11,7 @@ import yaml
 from drsl_plugin.errors import SettingError, UnknownKeyError
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
-from drsl_plugin.fastreid.loss_names import NAME
+from drsl_plugin.fastreid.loss_names import DRSL_NAME
 from drsl_plugin.losses import DRSLoss
 from drsl_plugin.losses.settings import TrainingSettings
 from drsl_plugin.toolbox.merging import KeyTypeError, UnpairedError, find_unpaired, leaves
@@ -47,7 +47,7 @@ def find_node(cfg: ConfigNode) -> Mapping[str, Any] | None:
     Raises:
         SettingError: the configuration has no node.
     """
-    if NAME not in cfg.MODEL.LOSSES.NAME:
+    if DRSL_NAME not in cfg.MODEL.LOSSES.NAME:
         return None
     if "DRSL" not in cfg.MODEL.LOSSES:
         needs = "not in the configuration; drsl_plugin.fastreid.add_drsl_config(cfg) adds it"

@@ -17,7 +17,7 @@ from drsl_plugin.toolbox.types import ConfigNode
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
 
 
-class Identities(Protocol):
+class TrainingImages(Protocol):
     """FastReID's data set of training images, as far as it is asked."""
 
     num_classes: int
@@ -74,7 +74,7 @@ def explain_data_errors(key: str, names: Sequence[str]) -> Iterator[None]:
         raise SettingError(f"DATASETS.{key}", ", ".join(names), needs) from error
 
 
-def check_batches(cfg: ConfigNode, dataset: Identities) -> None:
+def check_batches(cfg: ConfigNode, dataset: TrainingImages) -> None:
     """Check that batches can be filled, where FastReID would wait for ever or divide by zero.
 
     Raises:

@@ -8,14 +8,14 @@ from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.toolbox.types import ConfigNode
 
-NAME = "DRSLoss"
+DRSL_NAME = "DRSLoss"
 _BASELINE = ("CrossEntropyLoss", "TripletLoss", "CircleLoss", "Cosface")
 # What the `losses` of each of FastReID's own architectures asks for; MGN knows no more than two.
 KNOWN: dict[str, tuple[str, ...]] = {
-    "Baseline": (*_BASELINE, NAME),
-    "MGN": ("CrossEntropyLoss", "TripletLoss", NAME),
-    "DRSLBaseline": (*_BASELINE, NAME),
-    "DRSLMGN": ("CrossEntropyLoss", "TripletLoss", NAME),
+    "Baseline": (*_BASELINE, DRSL_NAME),
+    "MGN": ("CrossEntropyLoss", "TripletLoss", DRSL_NAME),
+    "DRSLBaseline": (*_BASELINE, DRSL_NAME),
+    "DRSLMGN": ("CrossEntropyLoss", "TripletLoss", DRSL_NAME),
     "MoCo": _BASELINE,
     "Distiller": _BASELINE,
 }
@@ -61,7 +61,7 @@ def loss_name_problems(cfg: ConfigNode) -> Iterator[SettingError]:
 
 
 def _explain_unknown(name: str, architecture: str, known: Sequence[str]) -> str:
-    if name == NAME:
+    if name == DRSL_NAME:
         return f"MODEL.META_ARCHITECTURE {architecture} would train without it; Baseline and MGN train with it"
     same = [each for each in known if each.lower() == name.lower()]
     offered = f"; did you mean {same[0]}?" if same else nearest(name, known)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drsl_plugin.errors import raise_all
 from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.loss_names import NAME, architectures, is_own, loss_name_problems
+from drsl_plugin.fastreid.loss_names import DRSL_NAME, architectures, is_own, loss_name_problems
 from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
 from drsl_plugin.toolbox.pretrained import explained_download
 from drsl_plugin.toolbox.types import ConfigNode
@@ -118,7 +118,7 @@ def build_model(
     """
     raise_all(loss_name_problems(cfg))
     name = cfg.MODEL.META_ARCHITECTURE
-    if NAME in cfg.MODEL.LOSSES.NAME:
+    if DRSL_NAME in cfg.MODEL.LOSSES.NAME:
         if name in STAND_INS:
             logger.info(f"DRSLoss among the losses: {name} is built as {STAND_INS[name]}, which has the same weights")
             cfg = cfg.clone()

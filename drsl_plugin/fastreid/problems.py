@@ -9,7 +9,7 @@ from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.choices import SAMPLERS, device_problems, unknown_names, unsupported_settings
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS, dataset_problems
 from drsl_plugin.fastreid.keys import DRSL_KEYS
-from drsl_plugin.fastreid.loss_names import NAME, loss_name_problems
+from drsl_plugin.fastreid.loss_names import DRSL_NAME, loss_name_problems
 from drsl_plugin.toolbox.merging import leaves
 from drsl_plugin.toolbox.rules import (
     Keyed,
@@ -89,7 +89,7 @@ def _files(cfg: ConfigNode) -> Iterator[SettingError]:
 
 
 def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
-    if NAME not in cfg.MODEL.LOSSES.NAME or "DRSL" not in cfg.MODEL.LOSSES:
+    if DRSL_NAME not in cfg.MODEL.LOSSES.NAME or "DRSL" not in cfg.MODEL.LOSSES:
         return
     node = cfg.MODEL.LOSSES.DRSL
     wrong = DRSL_KEYS.problems({key: value for key, value in node.items() if key != "SUB_BATCH"})  # told with the batch
@@ -127,7 +127,7 @@ def _batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
 
 def _sub_batch_problems(cfg: ConfigNode, processes: int) -> Iterator[SettingError]:
     losses, batch = cfg.MODEL.LOSSES, cfg.SOLVER.IMS_PER_BATCH
-    sub_batch = losses.DRSL.get("SUB_BATCH", 0) if NAME in losses.NAME and "DRSL" in losses else 0
+    sub_batch = losses.DRSL.get("SUB_BATCH", 0) if DRSL_NAME in losses.NAME and "DRSL" in losses else 0
     setting = Keyed(DRSL_KEYS.dotted("sub_batch"), sub_batch)
     yield from bad_sub_batch(setting, max(batch, 0), f"SOLVER.IMS_PER_BATCH {batch}", processes, "images")
 

@@ -18,7 +18,7 @@ from drsl_plugin.fastreid.compat import (
 )
 from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.loss_names import NAME
+from drsl_plugin.fastreid.loss_names import DRSL_NAME
 from drsl_plugin.fastreid.memory import KEY, Memories
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
@@ -155,7 +155,7 @@ class DRSLTrainer(TrainerParts):
                 step_in_sub_batches(self._trainer, sub_batch)
             else:
                 super().run_step()
-            if tuple(self.cfg.MODEL.LOSSES.NAME) == (NAME,) and fastreid.utils.comm.is_main_process():
+            if tuple(self.cfg.MODEL.LOSSES.NAME) == (DRSL_NAME,) and fastreid.utils.comm.is_main_process():
                 name_a_loss_alone(self.storage)
         except FloatingPointError as error:
             raise DRSLError(

@@ -63,7 +63,7 @@ class Stateful(Protocol):
         """Take a state."""
 
 
-class Writer(Protocol):
+class EventWriter(Protocol):
     """Writes what a training has in its storage of events."""
 
     def write(self) -> None:

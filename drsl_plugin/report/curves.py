@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from drsl_plugin.toolbox.registry import data_set_key
 
-POINTS = 300
+CURVE_POINTS = 300
 """Of a curve, at most."""
-EVALUATED = ("mAP", "mINP", "rank1")
+EVALUATED_VALUES = ("mAP", "mINP", "rank1")
 NOT_DRAWN = ("step", "epoch", "target")
 BRANCH = re.compile(r"(loss_\w+?)_b\d+")
-TITLES = {
+CURVE_TITLES = {
     "loss_drsl": "DRSL",
     "loss_t": "Triplet loss",
     "loss_triplet": "Triplet loss",
@@ -50,7 +50,7 @@ class Curve(NamedTuple):
     """Values that were NaN or infinite and are left out."""
 
 
-def training_curves(rows: Sequence[dict[str, Any]], points: int = POINTS) -> dict[str, Curve]:
+def training_curves(rows: Sequence[dict[str, Any]], points: int = CURVE_POINTS) -> dict[str, Curve]:
     """Return the curve of each value that a run logged at its steps.
 
     ``loss_cls_b1``, ``loss_cls_b2`` … of a model with branches are one curve, ``loss_cls``.
@@ -71,7 +71,7 @@ def training_curves(rows: Sequence[dict[str, Any]], points: int = POINTS) -> dic
                 family = branch[1] if branch else name
                 names.setdefault(family, set()).add(name)
                 found.setdefault(family, {}).setdefault(step, []).append(value)
-    order = list(TITLES)
+    order = list(CURVE_TITLES)
     ordered = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
     return {name: _curve(found[name], points, len(names[name])) for name in ordered}
 
@@ -86,7 +86,7 @@ def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]
     of_target = [row for row in rows if data_set_key(str(row.get("target"))) == data_set_key(target)]
     mine = [row for row in of_target if _number(row.get("step"))]
     curves = {}
-    for name in EVALUATED:
+    for name in EVALUATED_VALUES:
         values = {row["step"]: [100 * row[name]] for row in mine if _number(row.get(name))}
         if len(values) > 1:
             curves[name] = _curve(values, len(values), 1)

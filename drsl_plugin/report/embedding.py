@@ -13,7 +13,7 @@ from drsl_plugin.evaluation import JUNK
 from drsl_plugin.report.pairs import counted_queries
 from drsl_plugin.runs.features import FeatureFile
 
-POINTS = 1000
+MAP_POINTS = 1000
 """At most."""
 COMPONENTS = 50
 """Principal components that t-SNE starts from."""
@@ -32,7 +32,7 @@ class Map(NamedTuple):
     """That could have been drawn: those with a query that counts."""
 
 
-def embedding_map(arrays: FeatureFile, metric: str, points: int = POINTS) -> Map | str:
+def embedding_map(arrays: FeatureFile, metric: str, points: int = MAP_POINTS) -> Map | str:
     """Lay whole identities, drawn at random, into the plane: principal components, then t-SNE.
 
     The draw depends on the identities alone, so that two runs on one target show the same ones.

@@ -10,7 +10,7 @@ from pathlib import Path
 from drsl_plugin.errors import MissingPackageError, SettingError
 from drsl_plugin.runs.folder import whole_file
 
-NEEDED = ("numpy", "matplotlib", "PIL", "jinja2", "markupsafe", "sklearn")
+NEEDED_MODULES = ("numpy", "matplotlib", "PIL", "jinja2", "markupsafe", "sklearn")
 try:
     from drsl_plugin.report.page import render
     from drsl_plugin.report.panels import read_panel
@@ -18,7 +18,7 @@ try:
     from drsl_plugin.report.runs import read_runs
 except ModuleNotFoundError as error:  # PyTorch runs without them
     missing = (error.name or "").partition(".")[0]
-    if missing not in NEEDED:
+    if missing not in NEEDED_MODULES:
         raise
     raise MissingPackageError(f"drsl report needs {missing}", 'pip install "drsl-plugin[report]"', missing) from None
 

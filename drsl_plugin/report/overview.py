@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from drsl_plugin.report import plots
-from drsl_plugin.report.curves import TITLES, Curve, evaluations, training_curves
+from drsl_plugin.report.curves import CURVE_TITLES, Curve, evaluations, training_curves
 from drsl_plugin.report.panels import Panel
-from drsl_plugin.report.runs import RunRecord
+from drsl_plugin.report.runs import ReportedRun
 
 COLUMNS = {"mAP": "mAP", "mINP": "mINP", "rank1": "Rank-1", "rank5": "Rank-5", "rank10": "Rank-10"}
 ONLY_DRSL = ("loss_drsl", "ranking", "sorting", "ap", "above_all")
-EVALUATED = {"mAP": "mAP, %", "mINP": "mINP, %", "rank1": "Rank-1, %"}
+EVALUATION_TITLES = {"mAP": "mAP, %", "mINP": "mINP, %", "rank1": "Rank-1, %"}
 
 
-def target_values(runs: Sequence[RunRecord], panels: Sequence[Panel]) -> list[dict[str, Any]]:
+def target_values(runs: Sequence[ReportedRun], panels: Sequence[Panel]) -> list[dict[str, Any]]:
     """Return each target with its row of each run, its CMC curves and what was evaluated during training.
 
     Args:
@@ -41,7 +41,7 @@ def target_values(runs: Sequence[RunRecord], panels: Sequence[Panel]) -> list[di
                 ),
                 "evaluations": _figures(
                     {run: evaluations(each.rows, target) for run, each in enumerate(runs)},
-                    EVALUATED,
+                    EVALUATION_TITLES,
                     runs,
                     f"e{place}-",
                 ),
@@ -73,19 +73,19 @@ def _mark_best(rows: Sequence[dict[str, Any]]) -> None:
                 cell["best"] = cell["value"] == best
 
 
-def training_values(runs: Sequence[RunRecord]) -> list[dict[str, Any]]:
+def training_values(runs: Sequence[ReportedRun]) -> list[dict[str, Any]]:
     """Return a figure for each value that a run logged at its steps.
 
     Args:
         runs: the runs.
     """
     curves = {number: training_curves(run.rows) for number, run in enumerate(runs)}
-    names = dict.fromkeys([*TITLES, *(name for each in curves.values() for name in each)])
-    return _figures(curves, {name: TITLES.get(name, name) for name in names}, runs, "t-")
+    names = dict.fromkeys([*CURVE_TITLES, *(name for each in curves.values() for name in each)])
+    return _figures(curves, {name: CURVE_TITLES.get(name, name) for name in names}, runs, "t-")
 
 
 def _figures(
-    curves: Mapping[int, Mapping[str, Curve]], titles: Mapping[str, str], runs: Sequence[RunRecord], prefix: str
+    curves: Mapping[int, Mapping[str, Curve]], titles: Mapping[str, str], runs: Sequence[ReportedRun], prefix: str
 ) -> list[dict[str, Any]]:
     """Return a figure a value, of all runs that have it."""
     figures = []

@@ -19,11 +19,11 @@ from drsl_plugin.report.details import panel_values
 from drsl_plugin.report.overview import target_values, training_values
 from drsl_plugin.report.panels import Panel
 from drsl_plugin.report.pictures import Pictures
-from drsl_plugin.report.runs import RunRecord
+from drsl_plugin.report.runs import ReportedRun
 from drsl_plugin.report.settings import different, settings_tables
 
 
-def render(runs: Sequence[RunRecord], panels: Sequence[Panel], pictures: Pictures) -> tuple[str, str]:
+def render(runs: Sequence[ReportedRun], panels: Sequence[Panel], pictures: Pictures) -> tuple[str, str]:
     """Return the page, and what is to be said of images that were not found, if anything.
 
     Args:

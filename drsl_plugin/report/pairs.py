@@ -16,7 +16,7 @@ BINS = {"cosine": 200, "angle": 180}
 """Bins over 0…2 and over 0…180 degrees."""
 EUCLIDEAN_BINS = (200, 4000)
 """At most, over the distances that occur; and before empty ones go."""
-CHUNK_BUDGET = 2**25
+PAIR_BUDGET = 2**25
 """Bytes of distances at a time; their bins take three times as many."""
 
 
@@ -77,7 +77,7 @@ def counted_queries(arrays: FeatureFile) -> NDArray[np.bool_]:
     return np.array([bool(cameras[pid] - {camid}) for pid, camid in queries])
 
 
-def pair_histograms(arrays: FeatureFile, metric: str, chunk_budget: int = CHUNK_BUDGET) -> PairHistograms:
+def pair_histograms(arrays: FeatureFile, metric: str, chunk_budget: int = PAIR_BUDGET) -> PairHistograms:
     """Count every pair of a query that counts and a gallery image that is ranked for it.
 
     Positive are the pairs of one identity from two cameras, negative those of two identities. Junk is left out, and

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from drsl_plugin.report.embedding import Map, embedding_map
 from drsl_plugin.report.pairs import PairHistograms, pair_histograms
 from drsl_plugin.report.ranked import RankedList, ranked_lists
-from drsl_plugin.report.runs import RunRecord
+from drsl_plugin.report.runs import ReportedRun
 from drsl_plugin.runs.evaluating import TargetResult, evaluate_arrays
 from drsl_plugin.runs.features import read_features
 
@@ -25,7 +25,7 @@ class Panel(NamedTuple):
     has_paths: bool
 
 
-def read_panel(number: int, run: RunRecord, target: str) -> Panel:
+def read_panel(number: int, run: ReportedRun, target: str) -> Panel:
     """Read a run's features and compute what is shown of them; nothing of their size is kept.
 
     Args:

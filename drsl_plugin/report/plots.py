@@ -24,7 +24,7 @@ DASHES = ("-", (0, (5, 2)), (0, (1, 1.3)), (0, (6, 2, 1, 2)))
 IDENTITIES = 20
 """That a map colours; it draws the others grey."""
 ROLES = ("ink", "grid", "positive", "negative", "other")
-WIDTH = 4.4
+PLOT_WIDTH = 4.4
 """Inches; a telephone shows it at about its size."""
 STYLE = {
     "svg.fonttype": "none",  # text stays text
@@ -148,7 +148,7 @@ def _svg(draw: Callable[[matplotlib.axes.Axes], None], name: str, height: float)
     colours = {**dict.fromkeys(inks, ink), "axes.edgecolor": grid, "grid.color": grid}
     # Marks and clipping get names from the salt: two plots of a page share none.
     with matplotlib.rc_context({**STYLE, **colours, "svg.hashsalt": name}):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(PLOT_WIDTH, height), layout="constrained")
         draw(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})

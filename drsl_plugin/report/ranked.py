@@ -17,7 +17,7 @@ QUERIES = 4
 LENGTH = 10
 
 
-class Image(NamedTuple):
+class RankedImage(NamedTuple):
     """A query or gallery image."""
 
     path: str | None
@@ -28,7 +28,7 @@ class Image(NamedTuple):
 class Hit(NamedTuple):
     """A gallery image in a ranked list."""
 
-    image: Image
+    image: RankedImage
     rank: int
     distance: float
     correct: bool
@@ -37,7 +37,7 @@ class Hit(NamedTuple):
 class RankedList(NamedTuple):
     """What one query got."""
 
-    query: Image
+    query: RankedImage
     ap: float
     matches: int
     first_match: int
@@ -112,7 +112,7 @@ def _ranked_list(
     return RankedList(_image(arrays, "query", query), ap, int(correct.sum()), first, hits)
 
 
-def _image(arrays: FeatureFile, part: str, place: int) -> Image:
+def _image(arrays: FeatureFile, part: str, place: int) -> RankedImage:
     paths = arrays.query_paths if part == "query" else arrays.gallery_paths
     pids, camids = getattr(arrays, f"{part}_pids"), getattr(arrays, f"{part}_camids")
-    return Image(None if paths is None else os.fsdecode(paths[place]), int(pids[place]), int(camids[place]))
+    return RankedImage(None if paths is None else os.fsdecode(paths[place]), int(pids[place]), int(camids[place]))

@@ -15,7 +15,7 @@ from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox.registry import data_set_key, find_evaluation_settings
 
 
-class RunRecord(NamedTuple):
+class ReportedRun(NamedTuple):
     """What a run left, but for its features."""
 
     label: str
@@ -29,7 +29,7 @@ class RunRecord(NamedTuple):
     rows: list[dict[str, Any]]
 
 
-def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
     """Read run folders of any toolbox.
 
     Args:
@@ -50,10 +50,10 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     ]
 
 
-def _read_run(label: str, path: Path, features: dict[str, Path]) -> RunRecord:
+def _read_run(label: str, path: Path, features: dict[str, Path]) -> ReportedRun:
     config = read_config(path)
     evaluation = find_evaluation_settings(config)
-    return RunRecord(label, path, features, evaluation, flatten(config), _environment(path), _rows(path))
+    return ReportedRun(label, path, features, evaluation, flatten(config), _environment(path), _rows(path))
 
 
 def labels(paths: Sequence[Path]) -> list[str]:

@@ -11,7 +11,7 @@ from drsl_plugin.toolbox import Toolbox
 from drsl_plugin.toolbox.registry import find_writer
 
 ENVIRONMENT_LEFT_OUT = ("argv", "toolbox")
-TITLES = {
+SETTING_TITLES = {
     "loss": "loss",
     "model": "model",
     "depth": "depth of the backbone",
@@ -136,7 +136,7 @@ def _counterparts(
         (configs[run], {**vars(writer.keys), **writer.keys.drsl}) for writer, runs in writers.items() for run in runs
     ]
     rows = []
-    for name, title in (TITLES | DRSL_TITLES).items():
+    for name, title in (SETTING_TITLES | DRSL_TITLES).items():
         texts = [config.get(keys.get(name, ""), "") for config, keys in columns]
         if any(texts):
             rows.append((title, texts))

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.reproduce.cells import evaluate_run
 from drsl_plugin.reproduce.runs import Run
-from drsl_plugin.reproduce.scheduling import Schedule
+from drsl_plugin.reproduce.scheduling import RunQueue
 
 
 @contextmanager
-def show_progress(schedule: Schedule) -> Iterator[None]:
+def show_progress(schedule: RunQueue) -> Iterator[None]:
     """Show a schedule while the block runs it: bars on a terminal, and anywhere a line for each run that ends.
 
     Args:
@@ -41,7 +41,7 @@ class _Display:
         self._start = time.monotonic()
         self._earlier = 0.0
 
-    def update(self, schedule: Schedule) -> None:
+    def update(self, schedule: RunQueue) -> None:
         """Bring the bars up to date, and tell of what has ended since the last look."""
         shares = {each.run.folder: each.run.epochs() for each in schedule.active}
         done = len(schedule.done) + len(schedule.failed)

@@ -20,7 +20,7 @@ from drsl_plugin.reproduce.checks import check_runs
 from drsl_plugin.reproduce.display import show_progress
 from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run, table_runs
-from drsl_plugin.reproduce.scheduling import Schedule
+from drsl_plugin.reproduce.scheduling import RunQueue
 from drsl_plugin.reproduce.table_files import Table, read_table
 from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
 from drsl_plugin.runs.folder import RunFolder
@@ -79,7 +79,7 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
             render_with_progress(root, dict(table.demo))
     slots = [{**_environment(runs, root), **slot} for slot in slots]
     check_runs(runs, root, cuda=cuda)
-    schedule = Schedule(runs, lambda run: _command(run, root, cuda), slots)
+    schedule = RunQueue(runs, lambda run: _command(run, root, cuda), slots)
     try:
         with show_progress(schedule):
             schedule.run()
@@ -88,7 +88,7 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
     return 1 if schedule.failed else 0
 
 
-def _write(table: Table, output: Path, schedule: Schedule) -> None:
+def _write(table: Table, output: Path, schedule: RunQueue) -> None:
     """Write the table as it stands, and print it."""
     failed = {folder: reason for folder, (_, reason) in schedule.failed.items()}
     results = result_table(table, output, failed)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drsl_plugin.data.catalogue import title
-from drsl_plugin.reproduce.statistics import RANKS, Cell
+from drsl_plugin.reproduce.statistics import TABLE_RANKS, Cell
 
-METRIC_TITLES = {f"rank{k}": f"Rank-{k}" for k in RANKS}
+METRIC_TITLES = {f"rank{k}": f"Rank-{k}" for k in TABLE_RANKS}
 
 
 class Column(NamedTuple):

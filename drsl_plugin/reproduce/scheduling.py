@@ -18,7 +18,7 @@ from drsl_plugin.reproduce.runs import Run, describe
 
 POLL = 0.5
 """Seconds between two looks at the processes."""
-PATIENCE = 30.0
+ENDING_PATIENCE = 30.0
 """Seconds that an interrupted process has to end by itself."""
 LEAST_SPACE = 100 * 2**20
 """Bytes that have to be free before a run starts, where nothing is known of the size of this table's runs."""
@@ -35,7 +35,7 @@ class Active:
 
 
 @dataclass
-class Schedule:
+class RunQueue:
     """What is to be run, where, and what came of it.
 
     Args:
@@ -48,7 +48,7 @@ class Schedule:
     runs: Sequence[Run]
     command: Callable[[Run], Sequence[str]]
     slots: Sequence[Mapping[str, str]]
-    on_change: Callable[[Schedule], None] = lambda schedule: None
+    on_change: Callable[[RunQueue], None] = lambda schedule: None
     active: list[Active] = field(default_factory=list)
     done: list[Run] = field(default_factory=list)
     failed: dict[Path, tuple[Run, str]] = field(default_factory=dict)
@@ -127,7 +127,7 @@ class Schedule:
             each.process.send_signal(signal.SIGINT)
         for each in self.active:
             try:
-                each.process.wait(PATIENCE)
+                each.process.wait(ENDING_PATIENCE)
             except subprocess.TimeoutExpired:
                 each.process.kill()
                 each.process.wait()

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from drsl_plugin.evaluation import Ranking
 
-RANKS = (1, 5, 10, 20)
-RANKING_METRICS = ("mAP", "mINP", *(f"rank{k}" for k in RANKS))
+TABLE_RANKS = (1, 5, 10, 20)
+RANKING_METRICS = ("mAP", "mINP", *(f"rank{k}" for k in TABLE_RANKS))
 LEVEL = 0.95
 _CHUNK = 2**21
 """Queries drawn at a time: 8 MiB of indices, 16 MiB of the values that they name."""

@@ -10,7 +10,7 @@ import yaml
 
 from drsl_plugin.errors import SettingError
 
-NAME = "config.yaml"
+CONFIG_FILE = "config.yaml"
 
 
 class EvaluationSettings(NamedTuple):
@@ -31,7 +31,7 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises:
         SettingError: the file is no YAML.
     """
-    path = run / NAME
+    path = run / CONFIG_FILE
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,7 +10,7 @@ from drsl_plugin.evaluation import Ranking, evaluate_features
 from drsl_plugin.runs.config import EvaluationSettings
 from drsl_plugin.runs.features import FeatureFile, read_features
 
-RANKS = (1, 5, 10)
+SHOWN_RANKS = (1, 5, 10)
 
 
 class TargetResult(NamedTuple):
@@ -23,7 +23,11 @@ class TargetResult(NamedTuple):
     def row(self) -> dict[str, float]:
         """Return mAP, mINP and Rank-k under the names of ``metrics.jsonl``, fractions of 1."""
         ranking = self.ranking
-        return {"mAP": ranking.mAP, "mINP": ranking.mINP, **{f"rank{k}": float(ranking.cmc[k - 1]) for k in RANKS}}
+        return {
+            "mAP": ranking.mAP,
+            "mINP": ranking.mINP,
+            **{f"rank{k}": float(ranking.cmc[k - 1]) for k in SHOWN_RANKS},
+        }
 
 
 def evaluate_file(path: Path, settings: EvaluationSettings) -> TargetResult:

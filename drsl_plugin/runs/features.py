@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from drsl_plugin.errors import SettingError, nearest
 
 IMAGE_SETS = ("query", "gallery")
-NEEDED = tuple(f"{part}_{kind}" for part in IMAGE_SETS for kind in ("features", "pids", "camids"))
+NEEDED_ARRAYS = tuple(f"{part}_{kind}" for part in IMAGE_SETS for kind in ("features", "pids", "camids"))
 _UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError)
 
 
@@ -72,7 +72,7 @@ def read_features(path: str | Path) -> FeatureFile:
     """
     path = Path(path)
     arrays = _load(path)
-    for name in NEEDED:
+    for name in NEEDED_ARRAYS:
         if name not in arrays:
             raise SettingError(str(path), "", f"no array {name}; there are {', '.join(sorted(arrays)) or 'none'}")
     for part in IMAGE_SETS:

@@ -19,7 +19,7 @@ from drsl_plugin.torchreid.generators import read_generators
 from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.types import Engine
 
-NAME = "model.pth.tar-{}"
+CHECKPOINT_NAME = "model.pth.tar-{}"
 BEST = "model-best.pth.tar"
 MEMORY = "drsl_memory"
 RESUME = "model.resume"
@@ -57,7 +57,7 @@ def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool,
             **extra,
         }
         folder = Path(save_dir, name)
-        path = folder / NAME.format(epoch + 1)
+        path = folder / CHECKPOINT_NAME.format(epoch + 1)
         with whole_file(path) as unfinished:
             torch.save(state, unfinished)
             if is_best:  # before the checkpoint that says so: an interruption between the two loses neither

@@ -21,7 +21,7 @@ from drsl_plugin.errors import DRSLError
 from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce import main as reproduce_main
 from drsl_plugin.reproduce.main import Options
-from drsl_plugin.reproduce.scheduling import Schedule
+from drsl_plugin.reproduce.scheduling import RunQueue
 from drsl_plugin.runs.config import read_config
 from drsl_plugin.runs.evaluating import evaluate_file
 from drsl_plugin.toolbox.registry import find_evaluation_settings
@@ -94,13 +94,15 @@ def test_an_interrupted_table_goes_on_from_the_last_checkpoint(
         for key, value in zip(SMALL[::2], SMALL[1::2], strict=True)
         if key[0].isupper() == (rows.start == 4)
     ]
-    longer = {"train.max_epoch": "6", "SOLVER.MAX_EPOCH": "6", "TEST.EVAL_PERIOD": "6"}
+    longer = dict.fromkeys(
+        ("train.max_epoch", "SOLVER.MAX_EPOCH", "TEST.EVAL_PERIOD"), "24"
+    )  # not done before it is cut off
     words = [word for key, value in changes for word in (key, longer.get(key, value))]
     arguments = ("reproduce", table, "-o", output, *words)
 
     @contextlib.contextmanager
-    def interrupted(schedule: Schedule) -> Iterator[None]:
-        def look(schedule: Schedule) -> None:
+    def interrupted(schedule: RunQueue) -> Iterator[None]:
+        def look(schedule: RunQueue) -> None:
             if any(each.run.checkpoint() for each in schedule.active):
                 raise KeyboardInterrupt
 
@@ -115,14 +117,14 @@ def test_an_interrupted_table_goes_on_from_the_last_checkpoint(
     assert "| — (a) |" in first.stdout
     (folder,) = run_folders(output)
     cut_off = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert 1 <= max(row["epoch"] for row in cut_off) < 6
+    assert 1 <= max(row["epoch"] for row in cut_off) < 12
 
     second = drsl(*arguments)
     assert second.exit_code == 0, second.output
     rows_of = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [row["step"] for row in rows_of if "mAP" not in row]
     assert steps == list(range(1, len(steps) + 1))
-    assert rows_of[-1]["epoch"] == 6
+    assert rows_of[-1]["epoch"] == 12
     kept = [row for row in cut_off if row["epoch"] == 1 and "mAP" not in row]
     assert rows_of[: len(kept)] == kept  # it went on and did not begin again
 

@@ -16,7 +16,7 @@ from drsl_plugin.errors import DRSLError
 from drsl_plugin.reproduce import scheduling
 from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run
-from drsl_plugin.reproduce.scheduling import Schedule
+from drsl_plugin.reproduce.scheduling import RunQueue
 
 Takes = Callable[[float], Callable[[Run], list[str]]]
 PATIENCE = 60
@@ -40,7 +40,7 @@ def wait_for(condition: Callable[[], Any]) -> None:
 
 
 def test_runs_are_run_once_each_in_order(runs: list[Run], takes: Takes) -> None:
-    schedule = Schedule(runs, takes(0), [{}])
+    schedule = RunQueue(runs, takes(0), [{}])
     schedule.run()
     assert began(runs) == [run.folder.name for run in runs]
     assert schedule.done == runs
@@ -50,20 +50,20 @@ def test_runs_are_run_once_each_in_order(runs: list[Run], takes: Takes) -> None:
 
 
 def test_what_is_finished_is_not_run_again(runs: list[Run], takes: Takes) -> None:
-    Schedule(runs[:2], takes(0), [{}]).run()
-    Schedule(runs, takes(0), [{}]).run()
+    RunQueue(runs[:2], takes(0), [{}]).run()
+    RunQueue(runs, takes(0), [{}]).run()
     assert began(runs) == [run.folder.name for run in runs]
 
 
 @pytest.mark.parametrize("what", ["features-market1501.npz", "config.yaml", "metrics.jsonl"])
 def test_a_run_that_lacks_something_is_not_finished(runs: list[Run], takes: Takes, what: str) -> None:
-    Schedule(runs[:1], takes(0), [{}]).run()
+    RunQueue(runs[:1], takes(0), [{}]).run()
     (runs[0].folder / what).unlink()
     assert not runs[0].is_finished()
 
 
 def test_a_run_without_the_evaluation_of_its_last_epoch_is_not_finished(runs: list[Run], takes: Takes) -> None:
-    Schedule(runs[:1], takes(0), [{}]).run()
+    RunQueue(runs[:1], takes(0), [{}]).run()
     metrics = runs[0].folder / "metrics.jsonl"
     text = metrics.read_text()
     metrics.write_text(text.replace('"epoch": 2', '"epoch": 1'))
@@ -79,12 +79,12 @@ def test_a_run_without_the_evaluation_of_its_last_epoch_is_not_finished(runs: li
 def test_several_run_at_once_each_in_its_slot(runs: list[Run], takes: Takes) -> None:
     most = 0
 
-    def look(schedule: Schedule) -> None:
+    def look(schedule: RunQueue) -> None:
         nonlocal most
         most = max(most, len(schedule.active))
         assert len({each.slot for each in schedule.active}) == len(schedule.active)
 
-    Schedule(runs, takes(0.5), [{"SLOT": "a"}, {"SLOT": "b"}], on_change=look).run()
+    RunQueue(runs, takes(0.5), [{"SLOT": "a"}, {"SLOT": "b"}], on_change=look).run()
     assert most == 2
     assert sorted((run.folder / "environment.txt").read_text() for run in runs[:2]) == ["a", "b"]
 
@@ -94,7 +94,7 @@ def test_a_failure_is_told_and_the_others_are_run(runs: list[Run], takes: Takes)
         failing = "print('half-way'); print('drsl: error: train.lr: no'); print('bye'); raise SystemExit(2)"
         return [sys.executable, "-c", failing] if run.seed == 1 else takes(0)(run)
 
-    schedule = Schedule(runs, command, [{}])
+    schedule = RunQueue(runs, command, [{}])
     schedule.run()
     assert schedule.failed == {runs[1].folder: (runs[1], "train.lr: no")}
     assert schedule.done == [runs[0], runs[2], runs[3]]
@@ -102,7 +102,7 @@ def test_a_failure_is_told_and_the_others_are_run(runs: list[Run], takes: Takes)
 
 def test_a_first_run_that_fails_does_not_keep_the_others_from_running(runs: list[Run], takes: Takes) -> None:
     failing = "print('drsl: error: train.batch_size 4096: too many'); raise SystemExit(2)"
-    schedule = Schedule(runs, lambda run: [sys.executable, "-c", failing] if run.seed == 0 else takes(0)(run), [{}])
+    schedule = RunQueue(runs, lambda run: [sys.executable, "-c", failing] if run.seed == 0 else takes(0)(run), [{}])
     schedule.run()
     assert schedule.failed == {runs[0].folder: (runs[0], "train.batch_size 4096: too many")}
     assert schedule.done == runs[1:]
@@ -111,12 +111,12 @@ def test_a_first_run_that_fails_does_not_keep_the_others_from_running(runs: list
 def test_no_space_on_the_disk_is_found_out_before(
     runs: list[Run], takes: Takes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Schedule(runs[:1], takes(0), [{}]).run()
+    RunQueue(runs[:1], takes(0), [{}]).run()
     (runs[0].folder / "large").write_bytes(bytes(300 * 2**20))
     usage = shutil.disk_usage(runs[0].folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=250 * 2**20))
     with pytest.raises(DRSLError, match="250 MiB free, and a run needs 300; what is done stays"):
-        Schedule(runs, takes(0), [{}]).run()
+        RunQueue(runs, takes(0), [{}]).run()
     assert began(runs) == ["run-0"]
 
 
@@ -124,13 +124,13 @@ DRIVER = """
     import sys
     from pathlib import Path
     from drsl_plugin.reproduce.runs import Run
-    from drsl_plugin.reproduce.scheduling import Schedule
+    from drsl_plugin.reproduce.scheduling import RunQueue
     from drsl_plugin.reproduce.table_files import Row
 
     folder, script, seconds = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     row = Row("row", "torchreid", "osnet_x1_0_drsl_256x128_{data}", {}, ("market1501",), None, {}, folder)
     runs = [Run(row, "market1501", seed, folder / "runs" / f"run-{seed}") for seed in range(4)]
-    Schedule(runs, lambda run: [sys.executable, script, str(run.folder), seconds], [{}]).run()
+    RunQueue(runs, lambda run: [sys.executable, script, str(run.folder), seconds], [{}]).run()
 """
 
 
@@ -155,7 +155,7 @@ def test_a_run_outlives_a_table_that_was_killed_and_is_not_run_twice(
     killed.wait()
     with hold(runs[0].lock) as lock:
         assert lock is None  # the run has it still
-    Schedule(runs, takes(0), [{}]).run()
+    RunQueue(runs, takes(0), [{}]).run()
     assert sorted(began(runs)) == sorted(run.folder.name for run in runs)
 
 

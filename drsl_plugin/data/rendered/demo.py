@@ -17,7 +17,7 @@ IDENTITIES, CAMERAS, IMAGES = 48, 4, 4
 
 _RECORD = "demo.json"
 
-Progress = Callable[[int, int], None]
+ReportImages = Callable[[int, int], None]
 """Called after each image with how many are done and how many there are."""
 
 
@@ -28,7 +28,7 @@ def render_demo(
     cameras: int = CAMERAS,
     images: int = IMAGES,
     seed: int = 0,
-    progress: Progress | None = None,
+    progress: ReportImages | None = None,
 ) -> Path:
     """Render the demo set into a folder, in Market-1501's layout, for Torchreid and FastReID alike.
 
@@ -74,7 +74,7 @@ def render_demo(
     return root
 
 
-def _render(folder: Path, settings: DemoSettings, progress: Progress | None) -> None:
+def _render(folder: Path, settings: DemoSettings, progress: ReportImages | None) -> None:
     from drsl_plugin.data.rendered.rendering import render_entry  # here, because it needs OpenCV
 
     planned = list(list_entries(settings))
