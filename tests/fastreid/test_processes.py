@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from hosts import HOSTS, OF_TORCH, Ended, Host
+from ended import OF_TORCH, Ended
+from hosts import HOSTS, Host
 from tiny import tiny
 from worlds import Work, assert_near, do_all, do_alone, free_port, left_by, moved
 

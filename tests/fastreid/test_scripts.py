@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hosts import HOSTS, OF_TORCH, Host
+from ended import OF_TORCH
+from hosts import HOSTS, Host
 from scripts import fastreid_left_as_it_was, write_script
 from tiny import tiny
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
+from ended import OF_TORCH, Ended
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -20,34 +20,8 @@ from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 
-ERROR = "drsl: error: "
-OF_TORCH = re.compile(r".*CUDA_HOME").match  # that there is a CUDA toolkit but no GPU
 PARTS = ("ranking", "sorting", "ap", "above_all")  # of DRSL, in the rows of steps
 OF_DRSL = (*DRSLSettings.settings(), *TrainingSettings.settings())
-
-
-class Ended(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    output: str
-    """What it printed, without the error stream."""
-    lines: list[str]
-    """What it said on the error stream."""
-
-    @property
-    def errors(self) -> list[str]:
-        """What it says is wrong, without what stands before each."""
-        assert self.code == 2
-        assert all(line.startswith(ERROR) for line in self.lines), self.lines
-        assert "Traceback" not in self.output
-        return [line[len(ERROR) :] for line in self.lines]
-
-    @property
-    def error(self) -> str:
-        """The one thing that is wrong."""
-        (error,) = self.errors
-        return error
 
 
 class Host(ABC):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ended import OF_TORCH, Ended
 from fastreid_host import FastReID
-from hosting import OF_TORCH, Ended, Host
+from hosting import Host
 from torchreid_host import Torchreid
 
 __all__ = ["HOSTS", "OF_TORCH", "Ended", "FastReID", "Host", "Torchreid", "interrupted"]
