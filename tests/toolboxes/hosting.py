@@ -141,7 +141,7 @@ class Host(ABC):
     def train(self, folder: Path, **changes: Any) -> Ended:
         """Run the toolbox's command, and see that nothing is wrong."""
         ended = self.run(folder, **changes)
-        assert (ended.code, ended.lines) == (0, [])
+        assert (ended.code, ended.lines) == (0, []), ended.lines[:5]
         return ended
 
     def refusal(self, folder: Path, **changes: Any) -> str:

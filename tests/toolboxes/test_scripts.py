@@ -26,16 +26,21 @@ SAMPLER = {"torchreid": "RandomSampler", "fastreid": "TrainingSampler"}
 RunScript = Callable[..., Ended]
 
 
+@pytest.fixture(autouse=True)
+def left_as_it_was(host: Host) -> Iterator[None]:
+    with fastreid_left_as_it_was() if host.name == "fastreid" else contextlib.nullcontext():
+        yield
+
+
 @pytest.fixture
-def script(host: Host, tmp_path: Path) -> Iterator[RunScript]:
+def script(host: Host, tmp_path: Path) -> RunScript:
     """``script("run", epochs=2)``: how ``drsl run`` ends with the toolbox's script, which leaves that folder."""
     words = write_script(host, tmp_path)
 
     def run(folder: str, **changes: Any) -> Ended:
         return host.command("run", *words, *host.words(tmp_path / folder, **{**tiny(host), **changes}))
 
-    with fastreid_left_as_it_was() if host.name == "fastreid" else contextlib.nullcontext():
-        yield run
+    return run
 
 
 def test_an_unmodified_script_trains_with_drsl(
