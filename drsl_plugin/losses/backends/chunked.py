@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -72,7 +71,7 @@ class _FusedDRSL(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         compute = operator if is_compiling() else compute_loss_and_gradients
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
-        values = dataclasses.astuple(settings)
+        values = [getattr(settings, name) for name in settings.settings()]
         parts, *gradients = compute(queries, others, labels, other_labels, use_kernel, exact, *wanted, *values)
         ctx.save_for_backward(*gradients)
         ctx.wanted = wanted

@@ -50,6 +50,8 @@ class FalsePositives(NamedTuple):
     """``(n, K)``."""
     slope: Tensor
     """``(n, K, R)``: of the steps, in their own unit."""
+    slopes: Tensor
+    """``(n, K)``: the sums of the slopes."""
     hard_number: Tensor | None
     """``(n, K)``: by the exact step, where it is asked for."""
 
@@ -107,7 +109,7 @@ def row_gradients(
             share = settings.sort_weight * weights / ahead.rank
             of_angles = -0.5 * (share + torch.bmm(share.unsqueeze(1), ahead.steps).squeeze(1))  # dy / dcos = 1/2
     of_gaps = per_unit * of_ahead * ahead.slope
-    of_positives = of_gaps.sum(dim=1) - of_gaps.sum(dim=2) - of_negatives * false.slope.sum(dim=2)
+    of_positives = of_gaps.sum(dim=1) - of_gaps.sum(dim=2) - of_negatives * false.slopes
     of_cosines = None
     if of_angles is not None and cosines is not None:
         of_cosines = torch.zeros_like(cosines).scatter_add_(1, columns, of_angles)
@@ -135,10 +137,11 @@ def _rank_against_negatives(
 ) -> FalsePositives:
     """Count the negatives ahead of each positive of some queries; ``workspace`` becomes the slope."""
     gaps = torch.sub(negatives.unsqueeze(1), positive_scores.unsqueeze(2), out=workspace)
-    hard_count = (gaps >= 0).sum(dim=2) if exact else None
+    hard_number = (gaps >= 0).sum(dim=2) if exact else None
     steps = _step(gaps, settings)
-    count = steps.values.sum(dim=2)
-    return FalsePositives(count, _slope(steps), hard_count)
+    number = steps.values.sum(dim=2)
+    slope = _slope(steps)
+    return FalsePositives(number, slope, slope.sum(dim=2), hard_number)  # summed up here, while it is in the cache
 
 
 def _parts(weights: Tensor, ranking: Tensor, sorting: Tensor | None, ahead: Ahead, false: FalsePositives) -> Tensor:
