@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from drsl_plugin.errors import raise_all
 from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import DRSL_NAME, architectures, is_own, loss_name_problems
 from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
 from drsl_plugin.toolbox.pretrained import explained_download
@@ -47,7 +48,8 @@ class DRSLMixin(nn.Module):
             return {}
         losses, parts = {}, []
         for number, (name, feature) in enumerate(features.items()):
-            loss, of_feature = distributed_drsl_loss(self.drsl_features.of(number), feature, labels)
+            with DRSL_KEYS.name_errors():
+                loss, of_feature = distributed_drsl_loss(self.drsl_features.of(number), feature, labels)
             losses[name] = loss * (self.drsl_scale * weight)
             parts.append(torch.stack(of_feature))
         values = torch.stack(parts).mean(dim=0).tolist()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.choices import SAMPLERS, device_problems, unknown_names, unsupported_settings
+from drsl_plugin.fastreid.compat import is_cpu_run
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS, dataset_problems
 from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import DRSL_NAME, loss_name_problems
@@ -20,6 +21,7 @@ from drsl_plugin.toolbox.rules import (
     multiples,
     no_positives,
     small_memory,
+    unfit_backend,
 )
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -96,6 +98,8 @@ def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     for error in wrong:
         is_scale = error.setting == DRSL_KEYS.dotted("weight")
         yield SettingError(error.setting, error.got, f"must be {error.needs}") if is_scale else error
+    backend = Keyed(DRSL_KEYS.dotted("backend"), node.get("BACKEND"))
+    yield from unfit_backend(backend, not is_cpu_run(cfg))
     if node.SCALE == 0:
         return
     batch, sampler = cfg.SOLVER.IMS_PER_BATCH, cfg.DATALOADER.SAMPLER_TRAIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -80,6 +81,16 @@ class DRSLKeys:
                 key, allowed = self.dotted(error.setting), settings.settings()[error.setting].values
                 needs = allowed.needs_in_files
                 yield RangeError(key, error.got, needs, allowed.unit) if needs else error.named(key)
+
+    @contextlib.contextmanager
+    def name_errors(self) -> Iterator[None]:
+        """Name the key in an error of the loss that only a batch can show, such as a budget too small for its rows."""
+        try:
+            yield
+        except SettingError as error:
+            if error.setting not in self._spelling:
+                raise
+            raise error.named(self.dotted(error.setting)) from error
 
     def help(self) -> str:
         """Return a list of the keys with default and meaning, for a command's ``--help``."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.losses.backends.launch import kernels_run_on
 from drsl_plugin.losses.two_stage import indivisible_batch
 
 
@@ -109,6 +110,18 @@ def bad_sub_batch(
     """
     for error in indivisible_batch(setting.value, batch, of, processes, samples):
         yield error.named(setting.key)
+
+
+def unfit_backend(backend: Keyed, has_cuda: bool) -> Iterator[SettingError]:
+    """Yield an error where the Triton kernel is asked for and cannot run.
+
+    Args:
+        backend: how the loss is computed.
+        has_cuda: whether the run is on CUDA.
+    """
+    if backend.value == "triton" and not (has_cuda and kernels_run_on("cuda")):
+        missing = "Triton, which is not installed here" if has_cuda else "CUDA, and the run is on the CPU"
+        yield SettingError(*backend, f"needs {missing}; auto takes it where it runs")
 
 
 def multiples(number: int, unit: int) -> str:

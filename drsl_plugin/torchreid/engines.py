@@ -163,7 +163,8 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         """Loss and parts, averaged over the features of a model that returns several."""
         self._follow_schedule()
         several = features if isinstance(features, (tuple, list)) else [features]
-        results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in enumerate(several)]
+        with DRSL_KEYS.name_errors():
+            results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in enumerate(several)]
         loss = torch.stack([loss for loss, _ in results]).mean()
         parts = DRSLParts(*(torch.stack(part).mean() for part in zip(*(p for _, p in results), strict=True)))
         return loss, parts

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch, multiples, no_positives, small_memory
+from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch, multiples, no_positives, small_memory, unfit_backend
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.keys import DRSL_KEYS
 
@@ -27,6 +27,8 @@ def training_problems(cfg: ConfigNode, processes: int = 1, wrong: Collection[str
     if cfg.loss.name == "drsl":
         found = list(DRSL_KEYS.problems(cfg.loss.drsl))
         yield from found
+        backend = DRSL_KEYS.values(cfg.loss.drsl).get("backend")
+        yield from unfit_backend(Keyed(DRSL_KEYS.dotted("backend"), backend), bool(cfg.use_gpu))
         if can_judge_batch and "video.seq_len" not in wrong:
             yield from _drsl_problems(cfg, processes, {error.setting for error in found})
         if trains:

@@ -74,7 +74,7 @@ def test_budget_decides_how_many_queries_are_worked_on_at_a_time(monkeypatch):
         ({"chunk_budget": True}, r"chunk_budget .* got True"),
         ({"chunk_budget": 1e6}, r"chunk_budget .* got 1000000\.0"),
         ({"backend": "cuda"}, r"backend .* 'auto', 'unfused', 'chunked', 'triton', got 'cuda'"),
-        ({"backend": "triton"}, r"backend 'triton' needs Triton and embeddings on CUDA, got embeddings on cpu"),
+        ({"backend": "triton"}, r"backend 'triton': needs Triton and embeddings on CUDA, got embeddings on cpu"),
     ],
 )
 def test_bad_input_is_named(call, how, says):

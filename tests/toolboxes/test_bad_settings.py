@@ -30,6 +30,7 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"temperature_end": 0.1}, ("{temperature_end} must be left at 0 where the schedule is constant, got 0.1",)),
     ({"backend": "cuda"}, ("{backend} must be one of 'auto', 'unfused', 'chunked', 'triton', got 'cuda'",)),
+    ({"backend": "triton"}, ("{backend} triton: needs CUDA, and the run is on the CPU; auto takes it where it runs",)),
     ({"chunk_budget": -5}, ("{chunk_budget} must be a whole number of bytes", "or 0, which chooses, got -5 bytes")),
     ({"chunk_budget": 0.5}, ("{chunk_budget} takes a value of type int, like 0", "got '0.5'")),
     ({"distance": "cos"}, ("{distance} must be one of 'cosine', 'euclidean', got 'cos'",)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drsl_plugin.errors import SettingError
 from drsl_plugin.losses.backends.chunked import compute_fused
 from drsl_plugin.losses.backends.launch import kernels_run_on
 from drsl_plugin.losses.backends.unfused import compute_unfused
@@ -50,10 +51,10 @@ def choose_backend(backend: Backend, device: torch.device, scores: int) -> Backe
     """Return how a loss of so many scores is computed where ``backend`` leaves it open.
 
     Raises:
-        ValueError: ``"triton"`` where its kernels do not run.
+        SettingError: ``"triton"`` where its kernels do not run.
     """
     if backend == "triton" and not kernels_run_on(device.type):
-        raise ValueError(f"backend 'triton' needs Triton and embeddings on CUDA, got embeddings on {device}")
+        raise SettingError("backend", "'triton'", f"needs Triton and embeddings on CUDA, got embeddings on {device}")
     if backend != "auto":
         return backend
     if kernels_run_on(device.type):
