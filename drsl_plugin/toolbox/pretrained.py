@@ -12,7 +12,8 @@ import gdown
 import torch
 from torch.utils import model_zoo
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
+from drsl_plugin.toolbox.patching import replaced_all
 
 
 @contextlib.contextmanager
@@ -25,51 +26,45 @@ def explained_download(setting: str, model: str, *, enabled: bool) -> Iterator[N
         enabled: whether it does.
 
     Raises:
-        DRSLError: the weights could be neither found nor fetched.
+        SettingError: the weights could be neither found nor fetched.
     """
     if not enabled:
         yield
         return
-    with _noted_places() as places:
+    with _note_places() as places:
         try:
             yield
         except Exception as error:  # urllib, gdown, torch and the file system each raise their own
-            what = f"{setting} True: the ImageNet weights of {model} cannot be"
-            reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
             if not places:
                 raise
-            url, path = places[-1]
-            if url is None:
-                raise DRSLError(
-                    f"{what} loaded ({reason}); delete {path}, which is something else, or set {setting} False"
-                ) from error
-            raise DRSLError(
-                f"{what} fetched ({reason}); put the file (from {url}) at {path}, or set {setting} False"
-            ) from error
+            reason = textwrap.shorten(str(error), 160, placeholder=" ...") or type(error).__name__
+            what, (url, path) = f"the ImageNet weights of {model} cannot be", places[-1]
+            needs = (
+                f"{what} loaded ({reason}); delete {path}, which is something else"
+                if url is None
+                else f"{what} fetched ({reason}); put the file (from {url}) at {path}"
+            )
+            raise SettingError(setting, True, f"{needs}, or set {setting} False") from error
 
 
 @contextlib.contextmanager
-def _noted_places() -> Iterator[list[tuple[str | None, Path]]]:
+def _note_places() -> Iterator[list[tuple[str | None, Path]]]:
     """Note what a toolbox fetches and to where, and what it loads: neither has a table of this for all its models."""
     places: list[tuple[str | None, Path]] = []
-    zoo: Any = model_zoo  # typed as not exporting what it is for
-    originals = gdown.download, zoo.load_url, torch.load
+    fetch, fetch_from_zoo, read = gdown.download, vars(model_zoo)["load_url"], torch.load
 
     def download(url: str, output: str, **kwargs: Any) -> Any:
         places.append((url, Path(output)))
-        return originals[0](url, output, **kwargs)
+        return fetch(url, output, **kwargs)
 
     def load_url(url: str, **kwargs: Any) -> Any:
         places.append((url, Path(torch.hub.get_dir(), "checkpoints", url.rsplit("/", 1)[-1])))
-        return originals[1](url, **kwargs)
+        return fetch_from_zoo(url, **kwargs)
 
     def load(file: Any, *args: Any, **kwargs: Any) -> Any:
         if not places and isinstance(file, (str, Path)):
             places.append((None, Path(file)))
-        return originals[2](file, *args, **kwargs)
+        return read(file, *args, **kwargs)
 
-    gdown.download, zoo.load_url, torch.load = download, load_url, load  # type: ignore[assignment, unused-ignore]
-    try:
+    with replaced_all((gdown, "download", download), (model_zoo, "load_url", load_url), (torch, "load", load)):
         yield places
-    finally:
-        gdown.download, zoo.load_url, torch.load = originals
