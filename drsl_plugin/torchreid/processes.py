@@ -7,14 +7,14 @@ import contextlib
 import os
 import warnings
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed
 
 from drsl_plugin.errors import DRSLError, SettingError
 from drsl_plugin.torchreid import world as waiting
-from drsl_plugin.torchreid.world import INTERRUPTED, TIMEOUT, World, meet, wait_at_most
+from drsl_plugin.torchreid.world import INTERRUPTED, TIMEOUT, World, meet
 
 dist: Any = torch.distributed  # typed as not exporting what it is for
 
@@ -67,34 +67,36 @@ def join() -> Iterator[None]:
 def end_together() -> Iterator[None]:
     """End this process where another has ended, and let the first one to fail be the only one that says why.
 
-    An interruption is told by the main process, which knows from where to go on.
+    An interruption is told by the main process, which knows from where to go on. ``record`` of torch's launcher leaves
+    it to each process whether and when it says why; it puts the traceback of bad input into ``torchrun``'s report and
+    makes a return of the exit of ``--help`` (``test_help_is_no_failure``).
 
     Raises:
         SystemExit: another process says why: with exit code 2, or 130 after an interruption.
         KeyboardInterrupt: in the main process, where another was interrupted.
     """
-    if _world is None:
-        yield
-        return
     try:
         yield
-    except KeyboardInterrupt as error:
-        with contextlib.suppress(RuntimeError):  # the store has gone with the process that kept it
-            _world.end(INTERRUPTED)
-        _stop_interrupted(_world, error)
-    except Exception as error:
-        try:
-            first, how = _world.end("failed")
-        except RuntimeError:
+    except (Exception, KeyboardInterrupt) as error:
+        if _world is None:
+            raise
+        interrupted = isinstance(error, KeyboardInterrupt)
+        first, how = _world.end(INTERRUPTED if interrupted else "failed")
+        if interrupted or (how == INTERRUPTED and first != _world.rank):
+            if _world.rank > 0:
+                raise SystemExit(130) from None
+            raise error if interrupted else KeyboardInterrupt from None
+        if first != _world.rank:
+            if _world.is_outlived:  # torchrun ends all processes at the end of one: not before that one has said why
+                _world.hear("said", 1, waiting.PATIENCE)
             raise SystemExit(2) from None
-        if first == _world.rank:
-            _say_why(_world, error)
-        if how == INTERRUPTED:
-            _stop_interrupted(_world, KeyboardInterrupt())
-        if _world.is_outlived:  # torchrun ends all processes at the end of one: not before the other has said why
-            with contextlib.suppress(RuntimeError):
-                wait_at_most(waiting.PATIENCE, lambda: _world.is_told("said"))
-        raise SystemExit(2) from None
+        if _world.is_outlived:
+            atexit.register(_world.tell, "said")
+        if _world.has_lost_one(error):
+            reason = str(error).strip().splitlines()[0]
+            text = f"process {_world.rank} of {_world.size}: another ended without a word ({reason})"
+            raise DRSLError(text) from error
+        raise
 
 
 def start(use_gpu: bool) -> None:
@@ -120,8 +122,6 @@ def start(use_gpu: bool) -> None:
     _world.wait_for_all()
     place = {"store": dist.PrefixStore("group", _world.store), "rank": _world.rank, "world_size": _world.size}
     dist.init_process_group("nccl" if use_gpu else "gloo", timeout=TIMEOUT, **place)
-    if not use_gpu:
-        _world.make_probe()
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def let_main_go_first() -> Iterator[None]:
 
 
 def wait_for_main() -> None:
-    """Wait until the main process has come here, however long it takes; it goes on at once."""
+    """Wait until the main process has come here, however long it takes."""
     if _world is not None:
         _world.wait_for_main()
 
@@ -148,27 +148,6 @@ def _silence(silent: bool) -> Iterator[None]:
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _stop_interrupted(world: World, error: KeyboardInterrupt) -> NoReturn:
-    if world.rank == 0:
-        raise error
-    raise SystemExit(130) from None
-
-
-def _say_why(world: World, error: Exception) -> NoReturn:
-    """Raise the error, in the process that is the first to end."""
-    if world.is_outlived:
-        atexit.register(_tell_said, world)
-    if world.has_lost_one(error):
-        reason = str(error).strip().splitlines()[0]
-        raise DRSLError(f"process {world.rank} of {world.size}: another ended without a word ({reason})") from error
-    raise error
-
-
-def _tell_said(world: World) -> None:
-    with contextlib.suppress(Exception):
-        world.tell("said")
 
 
 def _leave_group(failed: bool) -> None:

@@ -1,7 +1,6 @@
-"""The processes of one run and the store at which they meet; knows nothing of trainings.
+"""The processes of one run: where they meet, and how they hear of one another; knows nothing of trainings.
 
-The store is torch's, and so is the meeting. What is told there goes on where a process group cannot: its collectives
-time out while the main process evaluates, and a process that fails has no way to say so to those that wait in one.
+Meeting, store and connections are torch's. A process that ends closes its connections, and who waits hears of it.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ import datetime
 import itertools
 import os
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed
 
 from drsl_plugin.errors import DRSLError, SettingError
@@ -32,108 +31,102 @@ PARTING = 60.0
 """Seconds for which the main process, whose store it is without ``torchrun``, waits for the others at the end."""
 INTERRUPTED = "interrupted"
 
+_ENDLESS = datetime.timedelta(days=10_000)
+_MAIN, _PROBE = 1, 2  # tags of what is sent
 _meetings = itertools.count()
 
 
 class World:
-    """The processes of one run, as each of them sees them.
+    """The processes of one run, as each of them sees them; connected before anything can fail.
 
     Args:
-        store: where they met, and may meet again.
+        store: where they met, and leave word.
         rank: which of them this is; 0 is the main process.
         size: how many they are.
     """
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
-        """Keep them."""
+        """Connect with the others."""
         self.store: Store = dist.PrefixStore(f"drsl {next(_meetings)}", store)
         self.rank, self.size = rank, size
         self.local_rank = int(os.environ.get("LOCAL_RANK", rank))
         self.is_outlived = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the store is torchrun's
-        self._waits = 0
-        self._probe: Any = None
-
-    def tell(self, what: str) -> None:
-        """Tell all processes that something is so."""
-        self.store.add(what, 1)
-
-    def is_told(self, what: str, times: int = 1) -> bool:
-        """Return whether so many have told it; a store of torch before 2.1 can only be asked for what it counts."""
-        return self.store.add(what, 0) >= times
+        self._connections = dist.ProcessGroupGloo(dist.PrefixStore("connections", self.store), rank, size, MEETING)
 
     def wait_for_all(self) -> None:
-        """Wait until all processes have come here.
-
-        Raises:
-            RuntimeError: another process has ended.
-            DRSLError: it took too long.
-        """
-        self.tell("here")
-        self._wait(lambda: self.is_told("here", self.size), TIMEOUT)
+        """Wait until all processes have come here; a RuntimeError where one has ended."""
+        self._connections.barrier().wait()
 
     def wait_for_main(self) -> None:
-        """Wait until the main process has come here, however long it takes; it goes on at once.
+        """Wait until the main process has come here, however long it takes; a RuntimeError where it has ended.
 
-        Raises:
-            RuntimeError: another process has ended.
+        Only newer versions of torch can tell ``barrier`` another timeout than its group's; ``monitored_barrier``
+        writes to stderr where a process ends (``test_a_monitored_barrier_writes_a_line_of_its_own``).
         """
-        self._waits += 1
-        key = f"main {self._waits}"
-        if self.rank == 0:
-            self.tell(key)
-        else:
-            self._wait(lambda: self.is_told(key), datetime.timedelta.max)
+        word = torch.zeros(1)
+        if self.rank > 0:
+            self._connections.recv([word], 0, _MAIN).wait(_ENDLESS)
+            return
+        for other in range(1, self.size):
+            self._connections.send([word], other, _MAIN).wait(_ENDLESS)
 
-    def end(self, how: str) -> tuple[int, str]:
-        """Tell the others that, and how, this process ends; return who was the first to end, and how."""
-        told = self.store.compare_set("end", "", f"{self.rank} {how}").decode()
-        self.tell("ended")
-        rank, _, first = told.partition(" ")
-        return int(rank), first
-
-    def make_probe(self) -> None:
-        """Make a process group of gloo in which nothing is exchanged, so that a process that is gone shows there."""
-        self._probe = dist.new_group(timeout=datetime.timedelta(seconds=PATIENCE))
-
-    def has_lost_one(self, error: Exception) -> bool:
+    def has_lost_one(self, error: BaseException) -> bool:
         """Return whether an error is that of an exchange with a process that is gone.
 
-        NCCL's errors have a type of their own. Gloo's have none (torch 1.13 to 2.14; to see it gone:
-        ``test_gloo_has_no_type_for_its_errors``), but where a connection is closed, whatever is tried on it fails at
-        once, and among living processes a barrier that not all have come to waits.
+        NCCL's errors have a type of their own. Gloo's have none (``test_gloo_has_no_type_for_its_errors``), but where
+        a connection is closed, to ask for something from its other end fails at once.
         """
         if isinstance(error, getattr(dist, "DistBackendError", ())):
             return True
-        if type(error) is not RuntimeError or self._probe is None:
+        if type(error) is not RuntimeError:
             return False
+        time.sleep(0.5)  # not all connections of a process that is gone close at one moment
         try:
-            work = dist.barrier(group=self._probe, async_op=True)
-            wait_at_most(1.0, work.is_completed)
-            if work.is_completed():
-                work.wait()
+            for other in set(range(self.size)) - {self.rank}:
+                self._connections.recv([torch.zeros(1)], other, _PROBE)
         except RuntimeError:
             return True
         return False
 
+    def end(self, how: str) -> tuple[int, str]:
+        """Tell the others that, and how, this process ends; return who was the first to end, and how.
+
+        Where the store has gone with the process that kept it, that is another, and it failed.
+        """
+        try:
+            rank, _, first = self.store.compare_set("end", "", f"{self.rank} {how}").decode().partition(" ")
+        except RuntimeError:
+            return -1, "failed"
+        return int(rank), first
+
+    def tell(self, word: str) -> None:
+        """Leave word for the others, where the store is still there."""
+        with contextlib.suppress(RuntimeError):
+            self.store.add(word, 1)
+
+    def hear(self, word: str, times: int, patience: float) -> None:
+        """Wait until a word was left so many times, or so many seconds.
+
+        ``Store.wait`` writes to stderr where it waits in vain (``test_a_store_writes_lines_of_its_own``).
+        """
+        end = time.monotonic() + patience
+        with contextlib.suppress(RuntimeError):
+            while self.store.add(word, 0) < times and time.monotonic() < end:
+                time.sleep(0.02)
+
     def leave(self, patience: float) -> None:
-        """Leave; where the store goes with the main process, it does so once the others have left.
+        """Close the connections; a main process that keeps the store waits until the others have done without it.
+
+        Torch writes to stderr in a process whose store is gone (``test_bad_input_is_one_line_and_exit_code_2``).
 
         Args:
             patience: for how many seconds it waits.
         """
-        if self.is_outlived:
-            return
-        with contextlib.suppress(RuntimeError):
+        self._connections = None
+        if not self.is_outlived:
             self.tell("left")
             if self.rank == 0:
-                wait_at_most(patience, lambda: self.is_told("left", self.size))
-
-    def _wait(self, ready: Callable[[], bool], patience: datetime.timedelta) -> None:
-        wait_at_most(patience.total_seconds(), lambda: ready() or self.is_told("ended"))
-        if not ready():
-            if self.is_told("ended"):
-                raise RuntimeError("another process has ended")
-            raise DRSLError(f"process {self.rank} of {self.size}: no word from the others for {patience}")
+                self.hear("left", self.size, patience)
 
 
 def meet() -> World:
@@ -145,18 +138,10 @@ def meet() -> World:
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if missing:
         needs = f"{', '.join(missing)} missing from the environment; start with `torchrun --nproc-per-node N -m "
-        raise SettingError(
-            "WORLD_SIZE", os.environ["WORLD_SIZE"], f"{needs}drsl_plugin torchreid …`, or unset WORLD_SIZE"
-        )
+        needs += "drsl_plugin torchreid …`, or unset WORLD_SIZE"
+        raise SettingError("WORLD_SIZE", os.environ["WORLD_SIZE"], needs)
     try:
         return World(*next(dist.rendezvous("env://", timeout=MEETING)))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise DRSLError(f"the processes did not meet at {where}: {str(error).strip().splitlines()[0]}") from error
-
-
-def wait_at_most(seconds: float, ready: Callable[[], bool]) -> None:
-    """Wait until something is so, or so many seconds."""
-    end = time.monotonic() + seconds
-    while not ready() and time.monotonic() < end:
-        time.sleep(0.02)

@@ -10,6 +10,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -158,16 +160,27 @@ def test_help_is_no_failure(two: Path) -> None:
     assert [notes["end"] for notes in left_by(two / "notes" / "help")] == [("SystemExit", "0")] * 2
 
 
-@pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
-    """``joined(1)`` makes this process the second of two that are not there."""
+def both(do: Callable[[int], Any]) -> list[Any]:
+    """Do something as each of two processes at once, and return what each has of it."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(do, range(2)))
+
+
+def connected(monkeypatch: pytest.MonkeyPatch) -> list[World]:
+    """What each of two processes sees, which are both this one."""
     store = torch.distributed.HashStore()
     monkeypatch.setattr(world, "_meetings", itertools.repeat(0))
+    return both(lambda rank: World(store, rank, 2))
+
+
+@pytest.fixture
+def joined(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], World]:
+    """``joined(1)`` makes this process the second of two, which are both this one."""
+    worlds = connected(monkeypatch)
 
     def join(rank: int) -> World:
-        one = World(store, rank, 2)
-        monkeypatch.setattr(processes, "_world", one)
-        return one
+        monkeypatch.setattr(processes, "_world", worlds[rank])
+        return worlds[rank]
 
     return join
 
@@ -255,9 +268,11 @@ def test_an_interruption_elsewhere_is_one_here(
 
 
 def test_who_waits_for_the_main_process_ends_with_it(
-    joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch
+    joined: Callable[[int], World],
 ) -> None:
-    joined(0).end("failed")
+    other = joined(0)
+    other.end("failed")
+    other.leave(0)
     joined(1)
     with pytest.raises(SystemExit) as ended, processes.end_together(), processes.let_main_go_first():
         pytest.fail("the main process has not been here")
@@ -269,17 +284,50 @@ def test_under_torchrun_who_fails_first_has_its_say(
     said: bool, joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Torchrun ends all processes once one has ended."""
-    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     monkeypatch.setattr(world, "PATIENCE", 0.3 if not said else 60)
     other = joined(0)
     other.end("failed")
     if said:
-        processes._tell_said(other)
-    joined(1)
+        other.tell("said")
+    monkeypatch.setattr(joined(1), "is_outlived", True)
     begun = time.monotonic()
     with pytest.raises(SystemExit), processes.end_together():
         raise DRSLError("the same in all")
     assert (time.monotonic() - begun >= 0.3) != said
+
+
+def test_the_main_process_is_waited_for_longer_than_a_step_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "MEETING", timedelta(seconds=2))
+    worlds = connected(monkeypatch)
+
+    def evaluate(rank: int) -> None:
+        time.sleep(4 * (1 - rank))
+        worlds[rank].wait_for_main()
+
+    both(evaluate)
+
+
+# What torch lacks: when one of these fails, there is something of ours that can go
+
+
+def test_a_monitored_barrier_writes_a_line_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """Else ``World.wait_for_main`` could be one."""
+    store, gloo = torch.distributed.HashStore(), torch.distributed.ProcessGroupGloo
+    groups = both(lambda rank: gloo(store, rank, 2, timedelta(seconds=10)))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(groups[1].monitored_barrier, timedelta(seconds=10))
+        time.sleep(0.5)
+        groups.pop(0)
+        assert isinstance(waiting.exception(), RuntimeError)
+    assert "monitoredBarrier" in capfd.readouterr().err
+
+
+def test_a_store_writes_lines_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """Where it waits in vain; else ``Store.wait`` could take the place of ``World.hear``."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    with pytest.raises(RuntimeError):
+        store.wait(["word"], timedelta(seconds=0.3))
+    assert "waitForInput" in capfd.readouterr().err
 
 
 def test_more_processes_than_devices(joined: Callable[[int], World], monkeypatch: pytest.MonkeyPatch) -> None:
