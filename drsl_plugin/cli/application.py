@@ -11,11 +11,12 @@ import typer
 
 from drsl_plugin import __version__
 from drsl_plugin.errors import DRSLError
+from drsl_plugin.toolbox import toolboxes
 
 Arguments = ParamSpec("Arguments")
 
 app = typer.Typer(
-    help="DRSL, a ranking loss for person re-identification, in Torchreid and FastReID.",
+    help=f"DRSL, a ranking loss for person re-identification, in {' and '.join(each.title for each in toolboxes())}.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from drsl_plugin.cli.application import app, tell_errors
+from drsl_plugin.errors import one_of
 from drsl_plugin.toolbox import Toolbox, toolboxes
 
 _PASS_ON: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
@@ -31,10 +32,15 @@ for _toolbox in toolboxes():
     _add_toolbox(_toolbox)
 
 
-@app.command("run", context_settings=_PASS_ON, add_help_option=False)
+@app.command(
+    "run",
+    context_settings=_PASS_ON,
+    add_help_option=False,
+    help=f"Run your own {one_of([each.title for each in toolboxes()])} script, unmodified, with DRSL.",
+)
 @tell_errors
 def run_script(context: typer.Context) -> None:
-    """Run your own Torchreid or FastReID script, unmodified, with DRSL."""
+    """Run a team's own script with DRSL known to its toolbox."""
     from drsl_plugin.run import main
 
     main(context.args)

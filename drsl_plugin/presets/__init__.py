@@ -1,17 +1,9 @@
 """The presets: the configuration files of ``configs/``, in a checkout and in an installed wheel."""
 
 from drsl_plugin.presets.copying import copy_preset, merged_settings, preset_text
-from drsl_plugin.presets.finding import (
-    COMMANDS,
-    preset_name,
-    preset_names,
-    preset_path,
-    resolve_config,
-    table_path,
-)
+from drsl_plugin.presets.finding import preset_name, preset_names, preset_path, resolve_config, table_path
 
 __all__ = [
-    "COMMANDS",
     "copy_preset",
     "merged_settings",
     "preset_name",

@@ -1,4 +1,4 @@
-"""Presets that stand on their own: with all that they build on, as text, as a file and as values."""
+"""Presets that stand on their own, merged with all that they build on: as text, as a file and as values."""
 
 from __future__ import annotations
 

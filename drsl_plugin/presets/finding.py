@@ -6,10 +6,9 @@ from pathlib import Path
 
 from drsl_plugin.errors import DRSLError, SettingError, nearest
 
-# The command that runs a toolbox's presets; its keys are the folders of configs/.
-COMMANDS = {"fastreid": "drsl fastreid", "torchreid": "drsl torchreid"}
-
 SUFFIXES = (".yaml", ".yml")
+TABLES = "tables"
+"""The folder of ``configs/`` that has no presets, but the shipped tables."""
 
 
 def preset_names(toolbox: str | None = None) -> list[str]:
@@ -18,21 +17,22 @@ def preset_names(toolbox: str | None = None) -> list[str]:
     Files and folders whose name starts with ``Base`` or ``_`` are what presets build on, and left out.
 
     Args:
-        toolbox: ``"torchreid"`` or ``"fastreid"``; all presets by default.
+        toolbox: whose; all presets by default.
 
     Returns:
         The names in alphabetical order.
 
     Raises:
-        DRSLError: no such toolbox.
+        SettingError: no such toolbox.
 
     Example:
         >>> preset_names("torchreid")[0]
         'torchreid/osnet_ain_x1_0_drsl_256x128_cuhk03'
     """
-    if toolbox is not None and toolbox not in COMMANDS:
-        raise SettingError("toolbox", "", f"{toolbox!r} is none of {', '.join(COMMANDS)}")
-    return sorted(name for name in _preset_files() if toolbox is None or _toolbox(name) == toolbox)
+    known = _list_toolboxes()
+    if toolbox is not None and toolbox not in known:
+        raise SettingError("toolbox", "", f"{toolbox!r} is none of {', '.join(known)}")
+    return sorted(name for name in _find_presets() if toolbox is None or _name_toolbox(name) == toolbox)
 
 
 def preset_path(name: str) -> Path:
@@ -51,10 +51,10 @@ def preset_path(name: str) -> Path:
         >>> preset_path("osnet_x1_0_drsl_256x128_market1501").name
         'osnet_x1_0_drsl_256x128_market1501.yaml'
     """
-    files = _preset_files()
-    matches = _matches(name, files)
+    files = _find_presets()
+    matches = _find_matches(name, files)
     if not matches:
-        raise DRSLError(f"no preset called {name!r}{nearest(_stem(name), files)}")
+        raise DRSLError(f"no preset called {name!r}{nearest(_strip(name), files)}")
     if len(matches) > 1:
         raise DRSLError(f"preset {name!r} is ambiguous: {' or '.join(matches)}")
     return files[matches[0]]
@@ -71,7 +71,7 @@ def preset_name(path: Path) -> str | None:
         'torchreid/resnet50_drsl_256x128_msmt17'
     """
     resolved = path.resolve()
-    return next((name for name, file in _preset_files().items() if file.resolve() == resolved), None)
+    return next((name for name, file in _find_presets().items() if file.resolve() == resolved), None)
 
 
 def resolve_config(path_or_name: str, toolbox: str) -> Path:
@@ -79,13 +79,13 @@ def resolve_config(path_or_name: str, toolbox: str) -> Path:
 
     Args:
         path_or_name: a path, or a preset's name as :func:`preset_path` takes it.
-        toolbox: ``"torchreid"`` or ``"fastreid"``: the one that is to read the file.
+        toolbox: the one that is to read the file.
 
     Returns:
         The path of the file.
 
     Raises:
-        SettingError: there is neither, or the preset is the other toolbox's; a caller whose setting is another one
+        SettingError: there is neither, or the preset is another toolbox's; a caller whose setting is another one
             has it ``named`` so.
 
     Example:
@@ -95,15 +95,15 @@ def resolve_config(path_or_name: str, toolbox: str) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
-    files = _preset_files()
-    matches = _matches(path_or_name, files)
-    own = [name for name in matches if _toolbox(name) == toolbox]
+    files = _find_presets()
+    matches = _find_matches(path_or_name, files)
+    own = [name for name in matches if _name_toolbox(name) == toolbox]
     if own:
         return files[own[0]]
     if matches:
-        other = COMMANDS[_toolbox(matches[0])]
-        raise SettingError("--config-file", "", f"{matches[0]} is a preset for `{other}`, not for {toolbox}")
-    hint = nearest(_stem(path_or_name), preset_names(toolbox))
+        command = f"drsl {_name_toolbox(matches[0])}"
+        raise SettingError("--config-file", "", f"{matches[0]} is a preset for `{command}`, not for {toolbox}")
+    hint = nearest(_strip(path_or_name), preset_names(toolbox))
     raise SettingError("--config-file", "", f"no file and no preset called {path_or_name!r}{hint}")
 
 
@@ -117,7 +117,7 @@ def table_path(path_or_name: str) -> Path:
         The path of the file.
 
     Raises:
-        DRSLError: there is neither.
+        SettingError: there is neither.
 
     Example:
         >>> table_path("ablation").name
@@ -126,8 +126,8 @@ def table_path(path_or_name: str) -> Path:
     path = Path(path_or_name)
     if path.is_file():
         return path
-    shipped = {each.stem: each for each in sorted((_configs_folder() / "tables").glob("*.yaml"))}
-    stem = _stem(path_or_name).removeprefix("tables/")
+    shipped = {each.stem: each for each in sorted((_configs_folder() / TABLES).glob("*.yaml"))}
+    stem = _strip(path_or_name).removeprefix(f"{TABLES}/")
     if stem not in shipped:
         raise SettingError("TABLE", "", f"no file {path_or_name!r}, and the shipped tables are {', '.join(shipped)}")
     return shipped[stem]
@@ -140,11 +140,17 @@ def _configs_folder() -> Path:
     return inside if inside.is_dir() else package.parent / "configs"
 
 
-def _preset_files() -> dict[str, Path]:
+def _list_toolboxes() -> list[str]:
+    """List the toolboxes that have presets: the folders of ``configs/``, but for that of the tables."""
+    folders = sorted(path.name for path in _configs_folder().glob("[!_.]*") if path.is_dir())
+    return [name for name in folders if name != TABLES]
+
+
+def _find_presets() -> dict[str, Path]:
     """Map each preset's name to its file."""
     root = _configs_folder()
     files: dict[str, Path] = {}
-    for toolbox in COMMANDS:
+    for toolbox in _list_toolboxes():
         for path in (root / toolbox).rglob("*"):
             inner = path.relative_to(root)
             if path.suffix in SUFFIXES and not any(part.startswith(("Base", "_")) for part in inner.parts):
@@ -152,13 +158,13 @@ def _preset_files() -> dict[str, Path]:
     return files
 
 
-def _matches(name: str, known: dict[str, Path]) -> list[str]:
+def _find_matches(name: str, known: dict[str, Path]) -> list[str]:
     """List the presets that ``name`` may mean: itself, or with its toolbox left out."""
-    stem = _stem(name)
+    stem = _strip(name)
     return sorted(full for full in known if stem in (full, full.partition("/")[2]))
 
 
-def _stem(name: str) -> str:
+def _strip(name: str) -> str:
     """Strip what users carry over from a path: ``configs/`` and the suffix."""
     stem = name.replace("\\", "/").removeprefix("configs/")
     for suffix in SUFFIXES:
@@ -166,6 +172,6 @@ def _stem(name: str) -> str:
     return stem
 
 
-def _toolbox(name: str) -> str:
+def _name_toolbox(name: str) -> str:
     """Return the toolbox of a preset: the first part of its name."""
     return name.partition("/")[0]

@@ -58,11 +58,11 @@ def merge_texts(texts: Iterable[str], without: str) -> str:
 def _merge(base: CommentedMap, leaf: CommentedMap) -> None:
     """Put the settings of a mapping over those of another."""
     for key, value in leaf.items():
-        comment = _comment(leaf, key)
+        comment = _find_comment(leaf, key)
         if isinstance(value, CommentedMap):
             below = base.get(key)
             if isinstance(below, CommentedMap):
-                comment = comment or _comment(base, key)
+                comment = comment or _find_comment(base, key)
             else:
                 below = CommentedMap()
             _merge(below, value)
@@ -74,7 +74,7 @@ def _merge(base: CommentedMap, leaf: CommentedMap) -> None:
             base.ca.items[key] = [None, None, CommentToken(f" {comment}\n", CommentMark(0)), None]
 
 
-def _comment(mapping: CommentedMap, key: str) -> str:
+def _find_comment(mapping: CommentedMap, key: str) -> str:
     """Return the comment beside a value, or an empty text."""
     tokens = mapping.ca.items.get(key)
     return tokens[2].value.strip() if tokens and tokens[2] else ""
