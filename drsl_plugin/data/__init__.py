@@ -1,4 +1,4 @@
-"""Data to try the losses on: a rendered demo set that both toolboxes read as Market-1501."""
+"""Data sets: the published ones, found and downloaded, and rendered ones to try the losses on."""
 
 from drsl_plugin.data.rendered.demo import render_demo
 from drsl_plugin.data.rendered.tracklets import render_tracklets

@@ -1,4 +1,4 @@
-"""Published data sets into one folder that serves both toolboxes."""
+"""Downloads published data sets, or unpacks them, into one folder that serves both toolboxes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from drsl_plugin.data.folders import link_beside, links_to, new_folder
 from drsl_plugin.data.progress import progress_bars
 from drsl_plugin.data.published_set import PublishedSet, Source
 from drsl_plugin.data.unpack import Archive, open_archive
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
 
 DOWNLOADS = "downloads"
 
@@ -142,9 +142,9 @@ def _copy_new(path: Path, target: Path) -> None:
 def _check_root(root: Path) -> None:
     place = next(parent for parent in (root, *root.absolute().parents) if os.path.lexists(parent))
     if not place.is_dir():
-        raise DRSLError(f"--root {root}: {place} is not a folder; give one, or a new name")
+        raise SettingError("--root", root, f"{place} is not a folder; give one, or a new name")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise DRSLError(f"--root {root}: {place} cannot be written to; give another folder")
+        raise SettingError("--root", root, f"{place} cannot be written to; give another folder")
 
 
 def _check_absent(data_set: PublishedSet, root: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file from where its owners offer it, through gdown."""
+"""Fetches a file from where its owners offer it, through gdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from drsl_plugin.data.published_set import Source
 from drsl_plugin.errors import DRSLError, MissingPackageError
 
 RETRIES, TIMEOUT = 3, 60
-"""How often gdown goes on by itself with what broke off, and the seconds after which silence is breaking off."""
+"""How often gdown goes on by itself with a download that broke off; and the seconds of silence that count as that."""
 
 ReportBytes = Callable[[int, "int | None"], None]
 
@@ -69,15 +69,15 @@ def call_gdown(url: str, path: Path, progress: ReportBytes) -> None:
     try:
         done = gdown.download(url, str(path), resume=True, **{key: options[key] for key in options if key in known})
     except DRSLError as error:
-        raise DRSLError(f"{error}; {_what_then(path)}") from None
+        raise DRSLError(f"{error}; {_advise(path)}") from None
     except Exception as error:  # gdown's own, requests' and the disk's, which differ between its versions
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise DRSLError(f"cannot download {url}: {reason}; {_what_then(path)}") from error
+        raise DRSLError(f"cannot download {url}: {reason}; {_advise(path)}") from error
     if done is None or not path.is_file():  # how older versions say that it failed
-        raise DRSLError(f"cannot download {url}; {_what_then(path)}")
+        raise DRSLError(f"cannot download {url}; {_advise(path)}")
 
 
-def _what_then(path: Path) -> str:
+def _advise(path: Path) -> str:
     if any(part.stat().st_size for part in path.parent.glob(f"{path.name}*.part")):
         return f"what arrived stays in {path.parent}, and the same command goes on from there"
     return "try again later, or download it in a browser and give it by --archive FILE"
@@ -119,8 +119,10 @@ def check_room(needed: int, folder: Path, what: str) -> None:
     place = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise DRSLError(f"no room for {what} on the disk of {place}: it needs {_size(needed)}, {_size(free)} are free")
+        raise DRSLError(
+            f"no room for {what} on the disk of {place}: it needs {_format_size(needed)}, {_format_size(free)} are free"
+        )
 
 
-def _size(count: int) -> str:
+def _format_size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -46,7 +46,7 @@ def zip_member(archive: Path, entry: zipfile.ZipInfo) -> Member | None:
     kind = stat.S_IFMT(mode)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise DRSLError(f"{archive} is not unpacked: {entry.filename!r} in it is a link or a device")
-    path = _safe_path(archive, entry.orig_filename)
+    path = _take_path(archive, entry.orig_filename)
     folder = entry.orig_filename.endswith(("/", "\\"))
     return None if folder or _is_unwanted(path) else Member(path, entry.file_size, entry)
 
@@ -63,11 +63,11 @@ def tar_member(archive: Path, entry: tarfile.TarInfo) -> Member | None:
     """
     if not (entry.isreg() or entry.isdir()):
         raise DRSLError(f"{archive} is not unpacked: {entry.name!r} in it is a link or a device")
-    path = _safe_path(archive, entry.name)
+    path = _take_path(archive, entry.name)
     return None if entry.isdir() or _is_unwanted(path) else Member(path, entry.size, entry)
 
 
-def _safe_path(archive: Path, name: str) -> PurePosixPath:
+def _take_path(archive: Path, name: str) -> PurePosixPath:
     """Return a member's name as a path; on Windows a backslash parts folders too, so it does here."""
     plain = name.replace("\\", "/")
     if plain.startswith("/") or ".." in plain.split("/") or re.match(r"[A-Za-z]:", plain) or "\0" in plain:

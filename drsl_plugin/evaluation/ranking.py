@@ -80,7 +80,7 @@ def evaluate_ranking(
         mAP and CMC: Zheng et al., ICCV 2015. mINP: Ye et al., "Deep Learning for Person Re-identification: A Survey
         and Outlook", TPAMI 2021.
     """
-    return _averages(list(_match_ranks(distances, query_pids, gallery_pids, query_camids, gallery_camids)), max_rank)
+    return _average(list(_match_ranks(distances, query_pids, gallery_pids, query_camids, gallery_camids)), max_rank)
 
 
 def evaluate_features(
@@ -146,7 +146,7 @@ def evaluate_features(
         ranks += _match_ranks(distances, *labels)
         if single_shot:
             curves.append(expected_cmc(distances, *labels, max_rank=max_rank))
-    ranking = _averages(ranks, max_rank)
+    ranking = _average(ranks, max_rank)
     if not single_shot:
         return ranking
     expected = np.concatenate(curves)
@@ -195,10 +195,10 @@ def _match_ranks(
             continue
         kept = np.delete(row, same[own])
         matches = same[~own] - np.cumsum(own)[~own]  # their places once the query's own camera is left out
-        yield _stable_ranks(kept, matches)
+        yield _rank_stably(kept, matches)
 
 
-def _stable_ranks(values: NDArray[np.floating], places: NDArray[np.integer]) -> NDArray[np.integer]:
+def _rank_stably(values: NDArray[np.floating], places: NDArray[np.integer]) -> NDArray[np.integer]:
     """Return the ranks that a stable sort gives to the values at ``places``, ascending, from 1.
 
     Sorting values is several times as fast as sorting places, and only a few ranks are asked for.
@@ -212,7 +212,7 @@ def _stable_ranks(values: NDArray[np.floating], places: NDArray[np.integer]) -> 
     return np.sort(ranks)
 
 
-def _averages(ranks: Sequence[NDArray[np.integer]], max_rank: int) -> Ranking:
+def _average(ranks: Sequence[NDArray[np.integer]], max_rank: int) -> Ranking:
     if not ranks:
         raise ValueError(NO_MATCH)
     ap = np.array([np.mean(np.arange(1, len(each) + 1) / each) for each in ranks])

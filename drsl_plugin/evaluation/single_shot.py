@@ -59,13 +59,13 @@ def expected_cmc(
         share[:, identities == pid] = 0.0  # the match is the one drawn of its identity
         chances.append(share)
         counts.append(len(matches))
-    curves = _at_most(np.concatenate(chances), max_rank)
+    curves = _accumulate(np.concatenate(chances), max_rank)
     ends = np.cumsum(counts, dtype=np.int64)
     means = [curves[end - count : end].mean(axis=0) for count, end in zip(counts, ends, strict=True)]
     return np.array(means).reshape(-1, max_rank)
 
 
-def _at_most(chances: NDArray[np.float64], max_rank: int) -> NDArray[np.float64]:
+def _accumulate(chances: NDArray[np.float64], max_rank: int) -> NDArray[np.float64]:
     """Return P(0), P(≤ 1), …, P(≤ max_rank − 1) of how many of each row's independent events happen."""
     exactly = np.zeros((len(chances), max_rank))
     exactly[:, 0] = 1.0

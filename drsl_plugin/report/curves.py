@@ -63,17 +63,17 @@ def training_curves(rows: Sequence[dict[str, Any]], points: int = CURVE_POINTS) 
     names: dict[str, set[str]] = {}
     for row in rows:
         step = row.get("step")
-        if "target" in row or step is None or not _number(step):
+        if "target" in row or step is None or not _is_number(step):
             continue
         for name, value in row.items():
-            if name not in NOT_DRAWN and _number(value):
+            if name not in NOT_DRAWN and _is_number(value):
                 branch = BRANCH.fullmatch(name)
                 family = branch[1] if branch else name
                 names.setdefault(family, set()).add(name)
                 found.setdefault(family, {}).setdefault(step, []).append(value)
     order = list(CURVE_TITLES)
     ordered = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
-    return {name: _curve(found[name], points, len(names[name])) for name in ordered}
+    return {name: _build_curve(found[name], points, len(names[name])) for name in ordered}
 
 
 def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]:
@@ -84,20 +84,20 @@ def evaluations(rows: Sequence[dict[str, Any]], target: str) -> dict[str, Curve]
         target: the data set, in any spelling.
     """
     of_target = [row for row in rows if data_set_key(str(row.get("target"))) == data_set_key(target)]
-    mine = [row for row in of_target if _number(row.get("step"))]
+    mine = [row for row in of_target if _is_number(row.get("step"))]
     curves = {}
     for name in EVALUATED_VALUES:
-        values = {row["step"]: [100 * row[name]] for row in mine if _number(row.get(name))}
+        values = {row["step"]: [100 * row[name]] for row in mine if _is_number(row.get(name))}
         if len(values) > 1:
-            curves[name] = _curve(values, len(values), 1)
+            curves[name] = _build_curve(values, len(values), 1)
     return curves
 
 
-def _number(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _curve(values: dict[float, list[float]], points: int, branches: int) -> Curve:
+def _build_curve(values: dict[float, list[float]], points: int, branches: int) -> Curve:
     steps = sorted(values)
     joined = max(1, math.ceil(len(steps) / points))
     xs, ys, bad = [], [], 0

@@ -34,20 +34,22 @@ def panel_values(place: int, panels: Sequence[Panel], pictures: Pictures) -> dic
         "target_number": list(dict.fromkeys(each.target for each in panels)).index(panel.target),
         "has_paths": panel.has_paths,
         "histograms": [
-            _histogram(panel.histograms.distance, alike, "Distance", label, f"d{place}"),
-            _histogram(panel.histograms.angle, angles, "Angle", "angle, degrees", f"a{place}"),
+            _draw_histogram(panel.histograms.distance, alike, "Distance", label, f"d{place}"),
+            _draw_histogram(panel.histograms.angle, angles, "Angle", "angle, degrees", f"a{place}"),
         ],
         "cosine": metric == "cosine",
         "lists": [
-            {"kind": kind, "lists": [_list(each, pictures) for each in lists]}
+            {"kind": kind, "lists": [_number_pictures(each, pictures) for each in lists]}
             for kind, lists in panel.lists.items()
             if lists
         ],
-        "map": _map(panel, place),
+        "map": _draw_map(panel, place),
     }
 
 
-def _histogram(histogram: Histogram, alike: Sequence[Histogram], title: str, label: str, name: str) -> dict[str, Any]:
+def _draw_histogram(
+    histogram: Histogram, alike: Sequence[Histogram], title: str, label: str, name: str
+) -> dict[str, Any]:
     """Return a histogram's figure, with the axes of all that it may be compared with."""
     used = [
         (np.flatnonzero(each.positive + each.negative)[[0, -1]] + [0, 1]) * each.top / len(each.positive)
@@ -65,12 +67,12 @@ def _histogram(histogram: Histogram, alike: Sequence[Histogram], title: str, lab
     }
 
 
-def _list(ranked: RankedList, pictures: Pictures) -> dict[str, Any]:
+def _number_pictures(ranked: RankedList, pictures: Pictures) -> dict[str, Any]:
     images = [ranked.query, *(hit.image for hit in ranked.hits)]
     return {"ranked": ranked, "pictures": [pictures.number(image.path) for image in images]}
 
 
-def _map(panel: Panel, place: int) -> dict[str, Any]:
+def _draw_map(panel: Panel, place: int) -> dict[str, Any]:
     if isinstance(panel.map, str):
         return {"reason": panel.map}
     points = panel.map

@@ -25,7 +25,7 @@ def target_values(runs: Sequence[ReportedRun], panels: Sequence[Panel]) -> list[
     found = []
     for place, target in enumerate(dict.fromkeys(panel.target for panel in panels)):
         mine = [panel for panel in panels if panel.target == target]
-        rows = [_summary_row(panel) for panel in mine]
+        rows = [_summarize(panel) for panel in mine]
         if len(mine) > 1:
             _mark_best(rows)
         cmc = {panel.run: panel.result.ranking.cmc for panel in mine}
@@ -39,7 +39,7 @@ def target_values(runs: Sequence[ReportedRun], panels: Sequence[Panel]) -> list[
                 "cmc_text": "; ".join(
                     f"{runs[run].label}: {100 * curve[0]:.1f} % at rank 1" for run, curve in cmc.items()
                 ),
-                "evaluations": _figures(
+                "evaluations": _draw_figures(
                     {run: evaluations(each.rows, target) for run, each in enumerate(runs)},
                     EVALUATION_TITLES,
                     runs,
@@ -50,7 +50,7 @@ def target_values(runs: Sequence[ReportedRun], panels: Sequence[Panel]) -> list[
     return found
 
 
-def _summary_row(panel: Panel) -> dict[str, Any]:
+def _summarize(panel: Panel) -> dict[str, Any]:
     row = panel.result.row()
     return {
         "run": panel.run,
@@ -81,10 +81,10 @@ def training_values(runs: Sequence[ReportedRun]) -> list[dict[str, Any]]:
     """
     curves = {number: training_curves(run.rows) for number, run in enumerate(runs)}
     names = dict.fromkeys([*CURVE_TITLES, *(name for each in curves.values() for name in each)])
-    return _figures(curves, {name: CURVE_TITLES.get(name, name) for name in names}, runs, "t-")
+    return _draw_figures(curves, {name: CURVE_TITLES.get(name, name) for name in names}, runs, "t-")
 
 
-def _figures(
+def _draw_figures(
     curves: Mapping[int, Mapping[str, Curve]], titles: Mapping[str, str], runs: Sequence[ReportedRun], prefix: str
 ) -> list[dict[str, Any]]:
     """Return a figure a value, of all runs that have it."""
@@ -100,7 +100,7 @@ def _figures(
                 "title": title,
                 "plot": plots.curves_plot(mine, name=f"{prefix}{place}"),
                 "text": "; ".join(ends),
-                "notes": _notes(mine),
+                "notes": _list_notes(mine),
                 "without": [run.label for number, run in enumerate(runs) if run.rows and number not in mine],
                 "only_drsl": name in ONLY_DRSL,
             }
@@ -108,7 +108,7 @@ def _figures(
     return figures
 
 
-def _notes(curves: Mapping[int, Curve]) -> list[str]:
+def _list_notes(curves: Mapping[int, Curve]) -> list[str]:
     joined, branches = (sorted({each[place] for each in curves.values()} - {1}) for place in (2, 3))
     bad = sum(curve.bad for curve in curves.values())
     notes = [f"a point is the mean of {' or '.join(map(str, joined))} steps"] if joined else []

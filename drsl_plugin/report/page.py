@@ -32,20 +32,23 @@ def render(runs: Sequence[ReportedRun], panels: Sequence[Panel], pictures: Pictu
         pictures: takes the images that the page shows.
     """
     details = [panel_values(place, panels, pictures) for place in range(len(panels))]  # these ask for the pictures
-    missing = _missing(pictures)
+    missing = _describe_missing(pictures)
     several = len(runs) > 1
     environments = [run.environment for run in runs]
-    script, style = _text("page.js"), _text("page.css")
+    script, style = _read_text("page.js"), _read_text("page.css")
     values = {
         "title": runs[0].label if not several else f"{len(runs)} runs side by side",
         "made": datetime.datetime.now(datetime.timezone.utc).strftime("%d %B %Y, %H:%M UTC"),
         "version": __version__,
-        "runs": [{"label": run.label, "path": str(run.path), "dash": _dash(number)} for number, run in enumerate(runs)],
+        "runs": [
+            {"label": run.label, "path": str(run.path), "dash": _describe_dashes(number)}
+            for number, run in enumerate(runs)
+        ],
         "several": several,
         "targets": target_values(runs, panels),
         "settings": settings_tables([run.config for run in runs]),
         "without_config": [run.label for run in runs if not run.config],
-        "environment": different(environments) if several else list(_rows(environments[0])),
+        "environment": different(environments) if several else list(_list_rows(environments[0])),
         "without_environment": [run.label for run in runs if not run.environment],
         "training": training_values(runs),
         "without_metrics": [run.label for run in runs if not run.rows],
@@ -61,31 +64,31 @@ def render(runs: Sequence[ReportedRun], panels: Sequence[Panel], pictures: Pictu
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f}"
-    environment.filters["breakable"] = _breakable
+    environment.filters["breakable"] = _make_breakable
     environment.filters["thousands"] = lambda value: f"{value:,}"
-    return environment.from_string(_text("page.html")).render(values), missing
+    return environment.from_string(_read_text("page.html")).render(values), missing
 
 
-def _text(name: str) -> str:
+def _read_text(name: str) -> str:
     return importlib.resources.files("drsl_plugin.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _breakable(name: str) -> Markup:
+def _make_breakable(name: str) -> Markup:
     """Escape a path or a dotted name, and let its lines break between its parts."""
     return Markup("<wbr>").join(re.split(r"(?<=[/._])", name))
 
 
-def _rows(settings: Mapping[str, str]) -> list[tuple[str, list[str]]]:
+def _list_rows(settings: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return [(name, [text]) for name, text in settings.items()]
 
 
-def _dash(run: int) -> str:
+def _describe_dashes(run: int) -> str:
     """Return a run's dashes as SVG has them."""
     dashes = plots.dashes(run)
     return "" if isinstance(dashes, str) else " ".join(f"{2 * length:g}" for length in dashes[1])
 
 
-def _missing(pictures: Pictures) -> str:
+def _describe_missing(pictures: Pictures) -> str:
     if not pictures.missing:
         return ""
     count = len(pictures.missing)

@@ -15,7 +15,7 @@ from drsl_plugin.runs.features import FeatureFile
 BINS = {"cosine": 200, "angle": 180}
 """Bins over 0…2 and over 0…180 degrees."""
 EUCLIDEAN_BINS = (200, 4000)
-"""At most, over the distances that occur; and before empty ones go."""
+"""Bins over the distances that occur, at most; and as they are counted, before the empty ones at the end go."""
 PAIR_BUDGET = 2**25
 """Bytes of distances at a time; their bins take three times as many."""
 
@@ -93,19 +93,19 @@ def pair_histograms(arrays: FeatureFile, metric: str, chunk_budget: int = PAIR_B
     """
     kept, counted = arrays.gallery_pids != JUNK, counted_queries(arrays)
     features = arrays.query_features[counted], arrays.gallery_features
-    bins = {"cosine": (BINS["cosine"], 2.0), "euclidean": (EUCLIDEAN_BINS[1], _longest(*features))}[metric]
+    bins = {"cosine": (BINS["cosine"], 2.0), "euclidean": (EUCLIDEAN_BINS[1], _bound_distances(*features))}[metric]
     distance, angle = _Counts(*bins), _Counts(BINS["angle"], 180.0)
     pids, camids = arrays.query_pids[counted], arrays.query_camids[counted]
     start = 0
-    for cosines, others in _chunks(*features, metric, chunk_budget):
+    for cosines, others in _measure_chunks(*features, metric, chunk_budget):
         chunk = slice(start, start + len(cosines))
         start = chunk.stop
-        same = _same_identity(pids[chunk], camids[chunk], arrays.gallery_pids[kept], arrays.gallery_camids[kept])
+        same = _find_same_identity(pids[chunk], camids[chunk], arrays.gallery_pids[kept], arrays.gallery_camids[kept])
         cosines = cosines[:, kept]
         distance.add(cosines if others is None else np.sqrt(np.maximum(others[:, kept], 0)), *same)
         cosines = np.subtract(1, cosines, out=cosines)
         angle.add(np.degrees(np.arccos(np.clip(cosines, -1, 1, out=cosines), out=cosines), out=cosines), *same)
-    return PairHistograms(distance.histogram() if metric == "cosine" else _trimmed(distance), angle.histogram())
+    return PairHistograms(distance.histogram() if metric == "cosine" else _trim(distance), angle.histogram())
 
 
 class _Counts:
@@ -128,7 +128,7 @@ class _Counts:
         return Histogram(self.top, self.same - self.own, self.all - self.same)
 
 
-def _trimmed(counts: _Counts) -> Histogram:
+def _trim(counts: _Counts) -> Histogram:
     """Leave out the empty bins at the end, and join the others until they are few enough."""
     most, bins = EUCLIDEAN_BINS
     used = int(np.flatnonzero(counts.all)[-1]) + 1
@@ -139,7 +139,7 @@ def _trimmed(counts: _Counts) -> Histogram:
     return Histogram(counts.top * length / bins, positive, negative)
 
 
-def _chunks(
+def _measure_chunks(
     queries: NDArray[np.floating], gallery: NDArray[np.floating], metric: str, budget: int
 ) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating] | None]]:
     """Yield 1 − cos of a chunk of queries, and beside it the squared Euclidean distance where that is the metric."""
@@ -150,17 +150,17 @@ def _chunks(
         yield from zip(cosines, distance_chunks(queries, gallery, metric, budget), strict=True)
 
 
-def _longest(queries: NDArray[np.floating], gallery: NDArray[np.floating]) -> float:
+def _bound_distances(queries: NDArray[np.floating], gallery: NDArray[np.floating]) -> float:
     """Return a distance that no pair exceeds, and not 0."""
-    lengths = [max(float(np.linalg.norm(part, axis=1).max()) for part in _blocks(each)) for each in (queries, gallery)]
+    lengths = [max(float(np.linalg.norm(part, axis=1).max()) for part in _split(each)) for each in (queries, gallery)]
     return sum(lengths) * 1.001 or 1.0
 
 
-def _blocks(features: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
+def _split(features: NDArray[np.floating]) -> Iterator[NDArray[np.floating]]:
     yield from (features[start : start + 2**14] for start in range(0, len(features), 2**14))
 
 
-def _same_identity(
+def _find_same_identity(
     query_pids: NDArray[np.integer],
     query_camids: NDArray[np.integer],
     gallery_pids: NDArray[np.integer],

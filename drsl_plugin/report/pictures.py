@@ -36,7 +36,7 @@ class Pictures:
         """Begin with the placeholder."""
         if folder is not None and not folder.is_dir():
             raise SettingError("--images", "", f"{folder} is no folder")
-        self.urls = [_data_url("image/svg+xml", PLACEHOLDER.encode())]
+        self.urls = [_build_url("image/svg+xml", PLACEHOLDER.encode())]
         self.missing: list[str] = []
         """Paths where no image could be read."""
         self._folder = folder
@@ -59,9 +59,9 @@ class Pictures:
         return len(self._numbers) - 1
 
     def _read(self, path: str) -> int:
-        for candidate in self._candidates(path):
+        for candidate in self._list_candidates(path):
             try:
-                url = _data_url("image/jpeg", _jpeg(candidate))
+                url = _build_url("image/jpeg", _encode_jpeg(candidate))
             except _UNREADABLE:
                 continue
             if url not in self._known:  # the same image under two names
@@ -71,7 +71,7 @@ class Pictures:
         self.missing.append(path)
         return 0
 
-    def _candidates(self, path: str) -> list[Path]:
+    def _list_candidates(self, path: str) -> list[Path]:
         if self._folder is None:
             return [Path(path)]
         parts = [part for part in re.split(r"[\\/]", path) if part not in ("", ".", "..")]
@@ -79,7 +79,7 @@ class Pictures:
         return [tail for tail in tails if tail.is_file()]
 
 
-def _jpeg(path: Path) -> bytes:
+def _encode_jpeg(path: Path) -> bytes:
     with Image.open(path) as image:
         image.draft("RGB", SIZE)
         small = image.convert("RGB")
@@ -89,5 +89,5 @@ def _jpeg(path: Path) -> bytes:
     return file.getvalue()
 
 
-def _data_url(kind: str, content: bytes) -> str:
+def _build_url(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -49,11 +49,11 @@ def curves_plot(curves: Mapping[int, Curve], *, name: str) -> Markup:
     def draw(axes: matplotlib.axes.Axes) -> None:
         for run, curve in curves.items():
             marker = "o" if len(curve.steps) < 12 else ""
-            axes.plot(curve.steps, curve.values, marker=marker, markersize=3.5, **_line(run))
+            axes.plot(curve.steps, curve.values, marker=marker, markersize=3.5, **_style_line(run))
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("step")
 
-    return _svg(draw, name, 2.5)
+    return _draw_svg(draw, name, 2.5)
 
 
 def cmc_plot(curves: Mapping[int, NDArray[np.float64]], *, name: str) -> Markup:
@@ -66,13 +66,13 @@ def cmc_plot(curves: Mapping[int, NDArray[np.float64]], *, name: str) -> Markup:
 
     def draw(axes: matplotlib.axes.Axes) -> None:
         for run, curve in curves.items():
-            axes.plot(np.arange(1, len(curve) + 1), 100 * curve, **_line(run))
+            axes.plot(np.arange(1, len(curve) + 1), 100 * curve, **_style_line(run))
         axes.set_xlim(1, max(map(len, curves.values())))
         axes.set_xticks([1, 5, 10, 20, 30, 40, 50])
         axes.set_ylim(top=100)
         axes.set(xlabel="rank k", ylabel="Rank-k, %")
 
-    return _svg(draw, name, 2.9)
+    return _draw_svg(draw, name, 2.9)
 
 
 def histogram_plot(
@@ -93,11 +93,11 @@ def histogram_plot(
         for role, density, dashes in zip(
             ("positive", "negative"), histogram.densities(), ("-", DASHES[1]), strict=True
         ):
-            axes.stairs(density, edges, fill=True, color=_sentinel(role), alpha=0.22, linewidth=0)
-            axes.stairs(density, edges, color=_sentinel(role), linestyle=dashes, linewidth=1.5, baseline=None)
+            axes.stairs(density, edges, fill=True, color=_stand_in(role), alpha=0.22, linewidth=0)
+            axes.stairs(density, edges, color=_stand_in(role), linestyle=dashes, linewidth=1.5, baseline=None)
         axes.set(xlim=limits, ylim=(0, height * 1.05), xlabel=label, ylabel="density")
 
-    return _svg(draw, name, 2.6)
+    return _draw_svg(draw, name, 2.6)
 
 
 def map_plot(found: Map, *, name: str) -> Markup:
@@ -107,10 +107,10 @@ def map_plot(found: Map, *, name: str) -> Markup:
         found: the points.
         name: unlike any other plot's on the page.
     """
-    colours = dict(zip(coloured(found), map(_identity_colour, range(IDENTITIES)), strict=False))
+    colours = dict(zip(coloured(found), map(_choose_colour, range(IDENTITIES)), strict=False))
 
     def draw(axes: matplotlib.axes.Axes) -> None:
-        _scatter(axes, found, ~np.isin(found.pids, list(colours)), color=_sentinel("other"), alpha=0.35, linewidths=0)
+        _scatter(axes, found, ~np.isin(found.pids, list(colours)), color=_stand_in("other"), alpha=0.35, linewidths=0)
         for pid, colour in colours.items():
             _scatter(axes, found, found.pids == pid, color=colour, alpha=0.9, linewidths=0.4)
         for pid in colours:
@@ -121,13 +121,13 @@ def map_plot(found: Map, *, name: str) -> Markup:
         axes.set(xticks=[], yticks=[])
         axes.margins(0.03)
 
-    return _svg(draw, name, 4.4)
+    return _draw_svg(draw, name, 4.4)
 
 
 def _scatter(axes: matplotlib.axes.Axes, found: Map, mine: NDArray[np.bool_], **style: Any) -> None:
     for queries, marker, size in ((False, "o", 13), (True, "*", 55)):
         points = found.points[mine & (found.queries == queries)]
-        edges = _sentinel("ink") if queries else "none"
+        edges = _stand_in("ink") if queries else "none"
         axes.scatter(points[:, 0], points[:, 1], size, marker=marker, edgecolors=edges, **style)
 
 
@@ -141,9 +141,9 @@ def coloured(found: Map) -> list[int]:
     return sorted(pids[np.argsort(places)][:IDENTITIES].tolist())
 
 
-def _svg(draw: Callable[[matplotlib.axes.Axes], None], name: str, height: float) -> Markup:
+def _draw_svg(draw: Callable[[matplotlib.axes.Axes], None], name: str, height: float) -> Markup:
     """Draw into a figure of its own; no display, nothing global."""
-    ink, grid = _sentinel("ink"), _sentinel("grid")
+    ink, grid = _stand_in("ink"), _stand_in("grid")
     inks = ("text.color", "axes.labelcolor", "xtick.color", "ytick.color")
     colours = {**dict.fromkeys(inks, ink), "axes.edgecolor": grid, "grid.color": grid}
     # Marks and clipping get names from the salt: two plots of a page share none.
@@ -152,10 +152,10 @@ def _svg(draw: Callable[[matplotlib.axes.Axes], None], name: str, height: float)
         draw(figure.add_subplot())
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Markup(_of_the_page(file.getvalue()))
+    return Markup(_fit_into_page(file.getvalue()))
 
 
-def _of_the_page(svg: str) -> str:
+def _fit_into_page(svg: str) -> str:
     """Make an SVG file a part of a page: its size, its colours and its names are the page's."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<(metadata|style)\b.*?</\1>", "", svg, flags=re.DOTALL)
@@ -166,18 +166,18 @@ def _of_the_page(svg: str) -> str:
     svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     for role in (*ROLES, *(f"run-{run}" for run in range(COLOURS))):
-        svg = svg.replace(_sentinel(role), f"var(--{role})")
+        svg = svg.replace(_stand_in(role), f"var(--{role})")
     return re.sub(r"\s*\n\s*", "\n", svg)
 
 
-def _sentinel(role: str) -> str:
+def _stand_in(role: str) -> str:
     """Return a colour that no plot has otherwise, which stands for one of the page's."""
     place = ROLES.index(role) if role in ROLES else len(ROLES) + int(role.removeprefix("run-"))
     return f"#01fe{place:02x}"
 
 
-def _line(run: int) -> dict[str, Any]:
-    return {"color": _sentinel(f"run-{run % COLOURS}"), "linestyle": dashes(run)}
+def _style_line(run: int) -> dict[str, Any]:
+    return {"color": _stand_in(f"run-{run % COLOURS}"), "linestyle": dashes(run)}
 
 
 def dashes(run: int) -> str | tuple[float, tuple[float, ...]]:
@@ -189,7 +189,7 @@ def dashes(run: int) -> str | tuple[float, tuple[float, ...]]:
     return DASHES[(run + run // COLOURS) % len(DASHES)]
 
 
-def _identity_colour(place: int) -> str:
+def _choose_colour(place: int) -> str:
     """Return one of the colours of a map, which is as well seen on light ground as on dark."""
     import colorsys
 

@@ -74,7 +74,7 @@ def ranked_lists(
     for query, row in zip(every.tolist(), rows, strict=True):
         if metric == "euclidean":
             row = np.sqrt(np.maximum(row, 0))
-        lists[query] = _ranked_list(arrays, query, value[query], row[kept], kept, length)
+        lists[query] = _rank(arrays, query, value[query], row[kept], kept, length)
     return {name: [lists[query] for query in places.tolist()] for name, places in chosen.items()}
 
 
@@ -96,7 +96,7 @@ def choose(ap: NDArray[np.float64], count: int) -> dict[str, NDArray[np.intp]]:
     return {"worst": order[:count], "median": order[middle : min(middle + count, len(order) - len(best))], "best": best}
 
 
-def _ranked_list(
+def _rank(
     arrays: FeatureFile, query: int, ap: float, distances: NDArray[np.floating], kept: NDArray[np.intp], length: int
 ) -> RankedList:
     pid, camid = arrays.query_pids[query], arrays.query_camids[query]
@@ -105,14 +105,14 @@ def _ranked_list(
     distances, correct, kept = distances[ranked], correct[ranked], kept[ranked]
     order = np.argsort(distances, kind="stable")
     hits = [
-        Hit(_image(arrays, "gallery", kept[place]), rank, float(distances[place]), bool(correct[place]))
+        Hit(_describe_image(arrays, "gallery", kept[place]), rank, float(distances[place]), bool(correct[place]))
         for rank, place in enumerate(order[:length], 1)
     ]
     first = int(np.flatnonzero(correct[order])[0]) + 1
-    return RankedList(_image(arrays, "query", query), ap, int(correct.sum()), first, hits)
+    return RankedList(_describe_image(arrays, "query", query), ap, int(correct.sum()), first, hits)
 
 
-def _image(arrays: FeatureFile, part: str, place: int) -> RankedImage:
+def _describe_image(arrays: FeatureFile, part: str, place: int) -> RankedImage:
     paths = arrays.query_paths if part == "query" else arrays.gallery_paths
     pids, camids = getattr(arrays, f"{part}_pids"), getattr(arrays, f"{part}_camids")
     return RankedImage(None if paths is None else os.fsdecode(paths[place]), int(pids[place]), int(camids[place]))

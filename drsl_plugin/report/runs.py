@@ -53,7 +53,7 @@ def read_runs(paths: Sequence[Path]) -> list[ReportedRun]:
 def _read_run(label: str, path: Path, features: dict[str, Path]) -> ReportedRun:
     config = read_config(path)
     evaluation = find_evaluation_settings(config)
-    return ReportedRun(label, path, features, evaluation, flatten(config), _environment(path), _rows(path))
+    return ReportedRun(label, path, features, evaluation, flatten(config), _read_environment(path), _read_rows(path))
 
 
 def labels(paths: Sequence[Path]) -> list[str]:
@@ -89,7 +89,7 @@ def name_targets_alike(found: Sequence[dict[str, Path]]) -> list[dict[str, Path]
     return [{spelt.setdefault(data_set_key(target), target): path for target, path in files.items()} for files in found]
 
 
-def _environment(path: Path) -> dict[str, str]:
+def _read_environment(path: Path) -> dict[str, str]:
     file = path / "environment.json"
     try:
         found = flatten(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
@@ -98,7 +98,7 @@ def _environment(path: Path) -> dict[str, str]:
     return {name: text for name, text in found.items() if name.partition(".")[0] not in ENVIRONMENT_LEFT_OUT}
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     try:
         return [row for row in RunFolder(path).rows() if isinstance(row, dict)]
     except UnicodeDecodeError as error:

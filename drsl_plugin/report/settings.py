@@ -50,7 +50,7 @@ def flatten(node: object, prefix: str = "") -> dict[str, str]:
 
     Args:
         node: of ``config.yaml`` or ``environment.json``.
-        prefix: in front of the names.
+        prefix: begins the names.
 
     Example:
         >>> flatten({"loss": {"name": "drsl", "drsl": {"weight": 1.0}}, "steps": [20, 40]})
@@ -79,13 +79,13 @@ def settings_tables(configs: Sequence[Mapping[str, str]]) -> list[SettingsTable]
     tables = []
     if len(writers) > 1:
         all_runs = [run for runs in writers.values() for run in runs]
-        title = f"In {_count(len(writers))} toolboxes"
-        tables.append(SettingsTable(title, all_runs, _counterparts(configs, writers), False))
+        title = f"In {_name_count(len(writers))} toolboxes"
+        tables.append(SettingsTable(title, all_runs, _compare_toolboxes(configs, writers), False))
     for writer, runs in writers.items():
         mine = [{key: text for key, text in configs[run].items() if key != writer.keys.output} for run in runs]
         open_rows, folded = _split(mine, writer.keys.losses)
         of_toolbox = f"{writer.title}: " if len(writers) > 1 else ""
-        what = ("loss", "the others") if len(runs) == 1 else ("different", f"the same in {_count(len(runs))}")
+        what = ("loss", "the others") if len(runs) == 1 else ("different", f"the same in {_name_count(len(runs))}")
         tables.append(SettingsTable(of_toolbox + what[0], runs, open_rows, len(writers) > 1))
         tables.append(SettingsTable(of_toolbox + what[1], runs if len(runs) == 1 else runs[:1], folded, True))
     return [table for table in tables if table.rows]
@@ -106,7 +106,7 @@ def different(settings: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str
     return [(name, texts) for name, texts in rows if len({each.get(name) for each in settings}) > 1]
 
 
-def _count(number: int) -> str:
+def _name_count(number: int) -> str:
     return "both" if number == 2 else f"all {number}"
 
 
@@ -128,7 +128,7 @@ def _split(
     return differing, [(name, [text]) for name, text in configs[0].items() if name not in names]
 
 
-def _counterparts(
+def _compare_toolboxes(
     configs: Sequence[Mapping[str, str]], writers: Mapping[Toolbox, Sequence[int]]
 ) -> list[tuple[str, list[str]]]:
     """Return a row for each key that toolboxes have under names of their own, where a run has it."""

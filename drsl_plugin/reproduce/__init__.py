@@ -1,1 +1,1 @@
-"""``drsl reproduce``: table definitions to runs to one table."""
+"""``drsl reproduce``: from a table file to runs, and from them to one table."""

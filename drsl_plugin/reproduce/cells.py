@@ -90,9 +90,9 @@ class _Results:
         problem = (reasons or ["not run"])[0] if missing else None
         published = row.published.get((column.data, column.metric))
         mean, sd = mean_and_sd(values)
-        return Cell(mean, sd, len(own), self.wanted, self._difference(row, column, own), published, problem)
+        return Cell(mean, sd, len(own), self.wanted, self._compare(row, column, own), published, problem)
 
-    def _difference(self, row: Row, column: Column, own: Sequence[RankedRun]) -> Difference | None:
+    def _compare(self, row: Row, column: Column, own: Sequence[RankedRun]) -> Difference | None:
         other = self.of(row.baseline, column.data) if row.baseline else []
         if not own or not other:
             return None

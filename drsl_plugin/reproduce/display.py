@@ -51,12 +51,12 @@ class _Display:
             self._earlier = done + under_way
             if done:
                 self._progress.console.print(f"{done} of {self._total} runs are finished already")
-        left = _time_left(
+        left = _estimate_time(
             time.monotonic() - self._start, done + under_way - self._earlier, self._total - done - under_way
         )
         self._progress.update(self._table, completed=done, left=left)
         for run in schedule.done:
-            self._tell(run, _result(run), done, left)
+            self._tell(run, _describe_result(run), done, left)
         for run, reason in schedule.failed.values():
             anew = f"; to begin it anew, delete {run.folder}" if run.checkpoint() else ""
             self._tell(run, f"failed: {reason} ({run.log}{anew})", done, left)
@@ -78,7 +78,7 @@ class _Display:
         self._progress.console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _result(run: Run) -> str:
+def _describe_result(run: Run) -> str:
     try:
         ranking = evaluate_run(run.folder).ranking
     except DRSLError as error:
@@ -86,7 +86,7 @@ def _result(run: Run) -> str:
     return f"mAP {100 * ranking.mAP:.1f}, Rank-1 {100 * ranking.cmc[0]:.1f}"
 
 
-def _time_left(seconds: float, runs: float, left: float) -> str:
+def _estimate_time(seconds: float, runs: float, left: float) -> str:
     """Estimate from the share of runs done here; nothing before the first tenth of a run."""
     if runs < 0.1 or left <= 0:
         return ""

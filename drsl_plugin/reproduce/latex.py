@@ -8,7 +8,7 @@ from drsl_plugin.reproduce.results import ResultRow, ResultTable
 from drsl_plugin.reproduce.statistics import Cell
 from drsl_plugin.reproduce.wording import Notes, difference_text, legend, mean_text, one_line, published_text
 
-# A bracket or star behind `\\` or `\midrule` would be read as its argument; two hyphens become a dash; < > | are other
+# A bracket or star after `\\` or `\midrule` would be read as its argument; two hyphens become a dash; < > | are other
 # characters in LaTeX's default fonts; the rest are signs that not every font has.
 _ESCAPES = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -20,7 +20,7 @@ _ESCAPES = {
     "|": r"\textbar{}",
     "[": "{[}",
     "*": "{*}",
-    "-": "-{}",  # only in front of another
+    "-": "-{}",  # only before another
     "±": r"$\pm$",
     "−": "$-$",
     "×": r"$\times$",
@@ -63,7 +63,7 @@ def to_latex(table: ResultTable) -> str:
         <BLANKLINE>
     """
     notes = Notes()
-    body = [line for row in table.rows for line in _row(row, notes)]
+    body = [line for row in table.rows for line in _write_row(row, notes)]
     remarks = [legend(table), *table.footnotes, *notes.lines()]
     lines = [
         r"% needs \usepackage{booktabs}",
@@ -72,7 +72,7 @@ def to_latex(table: ResultTable) -> str:
         rf"  \caption{{{escape(table.title)}}}",
         rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}",
         r"    \toprule",
-        f"    {_line(['', *(column.title for column in table.columns)])}",
+        f"    {_write_line(['', *(column.title for column in table.columns)])}",
         r"    \midrule",
         *(f"    {line}" for line in body),
         r"    \bottomrule",
@@ -96,20 +96,20 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], one_line(text))
 
 
-def _row(row: ResultRow, notes: Notes) -> list[str]:
-    lines = [_line([row.name, *(_first(cell, notes) for cell in row.cells)])]
+def _write_row(row: ResultRow, notes: Notes) -> list[str]:
+    lines = [_write_line([row.name, *(_write_first(cell, notes) for cell in row.cells)])]
     if row.baseline:
-        lines.append(r"\quad " + _line([f"against {row.baseline}", *map(_second, row.cells)]))
+        lines.append(r"\quad " + _write_line([f"against {row.baseline}", *map(_write_second, row.cells)]))
     return lines
 
 
-def _line(cells: list[str]) -> str:
+def _write_line(cells: list[str]) -> str:
     return " & ".join(map(escape, cells)) + r" \\"
 
 
-def _first(cell: Cell | None, notes: Notes) -> str:
+def _write_first(cell: Cell | None, notes: Notes) -> str:
     return "" if cell is None else f"{mean_text(cell, notes)} {published_text(cell, notes)}".rstrip()
 
 
-def _second(cell: Cell | None) -> str:
+def _write_second(cell: Cell | None) -> str:
     return "" if cell is None else difference_text(cell)

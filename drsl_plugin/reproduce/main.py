@@ -63,23 +63,23 @@ def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options
         DRSLError: bad input, or no space on the disk.
     """
     path = table_path(name)
-    table = _changed(read_table(path), changes)
+    table = _change(read_table(path), changes)
     output = (options.output or Path("drsl-tables", path.stem)).expanduser()
     cuda = options.gpus is not None or torch.cuda.is_available()
     slots = _slots(options)
     if table.demo is not None and options.root is not None:
         raise SettingError("--root", "", f"{path.name} renders its data set into {output / 'data'}; leave --root out")
     root = output / "data" if table.demo is not None else (options.root or Path("reid-data")).expanduser()
-    runs = _selected(table_runs(table, output), table, options)
+    runs = _select(table_runs(table, output), table, options)
     if options.dry_run:
-        _list(runs, root, cuda=cuda)
+        _list_runs(runs, root, cuda=cuda)
         return 0
     if table.demo is not None:
         with hold(output / "data.lock", wait=True):
             render_with_progress(root, dict(table.demo))
-    slots = [{**_environment(runs, root), **slot} for slot in slots]
+    slots = [{**_build_environment(runs, root), **slot} for slot in slots]
     check_runs(runs, root, cuda=cuda)
-    schedule = RunQueue(runs, lambda run: _command(run, root, cuda), slots)
+    schedule = RunQueue(runs, lambda run: _build_command(run, root, cuda), slots)
     try:
         with show_progress(schedule):
             schedule.run()
@@ -99,31 +99,31 @@ def _write(table: Table, output: Path, schedule: RunQueue) -> None:
     print(f"{output / 'table.md'}, .csv, .tex; the runs lie in {output / 'runs'}")
 
 
-def _selected(runs: Sequence[Run], table: Table, options: Options) -> list[Run]:
+def _select(runs: Sequence[Run], table: Table, options: Options) -> list[Run]:
     """Keep the runs of the rows and data sets that were asked for, each once: rows that are alike share theirs."""
     rows, data = [row.name for row in table.rows], [column.data for column in table.columns]
     for option, asked, known in (("--only", options.only, rows), ("--data", options.data, data)):
         for each in asked:
-            if not any(_names(each, name) for name in known):
+            if not any(_matches(each, name) for name in known):
                 names = ", ".join(repr(name) for name in dict.fromkeys(known))
                 hint = nearest(each, known) or f"; there are {names}"
                 raise SettingError(option, each, f"the table has none of this name{hint}")
     kept = [
         run
         for run in runs
-        if any(_names(each, run.row.name) for each in options.only or rows) and run.data in (options.data or data)
+        if any(_matches(each, run.row.name) for each in options.only or rows) and run.data in (options.data or data)
     ]
     if not kept:
         raise SettingError("--only, --data", "", "no row that was named is of a data set that was named")
     return list({run.folder: run for run in kept}.values())
 
 
-def _names(asked: str, name: str) -> bool:
+def _matches(asked: str, name: str) -> bool:
     """Tell whether a row is meant: by its name, or by how it begins, up to a comma, as all rows of a grid do."""
     return name == asked or name.startswith(f"{asked}, ")
 
 
-def _changed(table: Table, changes: Sequence[str]) -> Table:
+def _change(table: Table, changes: Sequence[str]) -> Table:
     """Lay ``key value`` pairs over the overrides of all rows of the toolbox whose keys they are."""
     for word in changes[::2]:
         if word.startswith("-"):
@@ -159,16 +159,16 @@ def _slots(options: Options) -> list[dict[str, str]]:
     return [{"CUDA_VISIBLE_DEVICES": gpus[job % len(gpus)]} for job in range(options.jobs or len(gpus))]
 
 
-def _environment(runs: Sequence[Run], root: Path) -> dict[str, str]:
+def _build_environment(runs: Sequence[Run], root: Path) -> dict[str, str]:
     """Return what the toolboxes of some runs need in their environment."""
     return {name: value for run in runs for name, value in run.toolbox.build_environment(root).items()}
 
 
-def _command(run: Run, root: Path, cuda: bool) -> list[str]:
+def _build_command(run: Run, root: Path, cuda: bool) -> list[str]:
     return [sys.executable, "-m", "drsl_plugin", *run.command(root, cuda)]
 
 
-def _list(runs: Sequence[Run], root: Path, *, cuda: bool) -> None:
+def _list_runs(runs: Sequence[Run], root: Path, *, cuda: bool) -> None:
     """Print what has become of each run, and its command."""
     for run in runs:
         state = "finished" if run.is_finished() else "to go on" if run.checkpoint() else "to do"

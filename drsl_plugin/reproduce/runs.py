@@ -78,17 +78,17 @@ class Run:
 
     def epochs(self) -> tuple[int, int]:
         """Return the epoch that the run is in, and how many it has; (0, 0) before it has written any."""
-        total, row = self._epochs_wanted(), _last_row(self.folder)
+        total, row = self._count_epochs(), _read_last_row(self.folder)
         return (min(row.get("epoch") or 0, total), total) if row else (0, total)
 
     def is_finished(self) -> bool:
         """Tell whether the evaluation after the last epoch is there, and its features."""
-        row = _last_row(self.folder)
-        total = self._epochs_wanted()
+        row = _read_last_row(self.folder)
+        total = self._count_epochs()
         evaluated = "mAP" in row and total > 0 and (row.get("epoch") or 0) >= total
         return evaluated and any(self.folder.glob("features-*.npz"))
 
-    def _epochs_wanted(self) -> int:
+    def _count_epochs(self) -> int:
         try:
             text = (self.folder / "config.yaml").read_text(encoding="utf-8")
         except OSError:
@@ -132,7 +132,7 @@ def _fingerprint(row: Row, data: str, seed: int, demo: Mapping[str, int] | None)
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
-def _last_row(folder: Path) -> dict[str, Any]:
+def _read_last_row(folder: Path) -> dict[str, Any]:
     """Return the last whole line of ``metrics.jsonl``, or an empty one."""
     try:
         with (folder / "metrics.jsonl").open("rb") as file:

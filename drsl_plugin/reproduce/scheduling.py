@@ -65,7 +65,7 @@ class RunQueue:
         left = [run for run in self.runs if run not in self.done]
         self.on_change(self)
         try:
-            with _terminated_as_interrupted():
+            with _interrupt_on_sigterm():
                 while left or self.active:
                     self._collect()
                     for run in list(left):
@@ -110,10 +110,10 @@ class RunQueue:
             if each.run.is_finished():
                 self.done.append(each.run)
                 continue
-            self.failed[each.run.folder] = each.run, _last_line(each.run.log)
+            self.failed[each.run.folder] = each.run, _find_last_line(each.run.log)
 
     def _check_space(self, folder: Path) -> None:
-        sizes = [_size(run.folder) for run in self.done]
+        sizes = [_measure(run.folder) for run in self.done]
         needed = max([LEAST_SPACE, *sizes])
         free = shutil.disk_usage(folder).free
         if free < needed:
@@ -136,7 +136,7 @@ class RunQueue:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
+def _interrupt_on_sigterm() -> Iterator[None]:
     """Let SIGTERM end the block as Ctrl-C does, so that every process ends with it."""
 
     def interrupt(number: int, frame: object) -> None:
@@ -153,12 +153,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _last_line(log: Path) -> str:
+def _find_last_line(log: Path) -> str:
     """Return the error line that a log ends with, or its last line."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines[-20:] if line.startswith("drsl: error: ")]
     return (errors or lines or ["ended without a word"])[-1].removeprefix("drsl: error: ")
 
 
-def _size(folder: Path) -> int:
+def _measure(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

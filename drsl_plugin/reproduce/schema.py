@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _unfit(needs: str) -> PydanticCustomError:
-    """Return the error of a value that would not do; its text stands after the place."""
+    """Return the error of a value that will not do; its text stands after the place."""
     return PydanticCustomError("unfit", "{needs}", {"needs": needs})
 
 
@@ -130,10 +130,10 @@ def read_entries(path: Path, tree: object) -> TableEntry:
     try:
         return TableEntry.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_problems(path, tree, error.errors(include_url=False))) from None
+        raise ConfigError(_name_problems(path, tree, error.errors(include_url=False))) from None
 
 
-def _problems(path: Path, tree: object, found: Sequence[ErrorDetails]) -> Iterator[SettingError]:
+def _name_problems(path: Path, tree: object, found: Sequence[ErrorDetails]) -> Iterator[SettingError]:
     for error in found:
         place, kind = error["loc"], error["type"]
         if kind == "missing":

@@ -74,12 +74,12 @@ def read_table(path: Path) -> Table:
             or data set, two rows of one name, a value of another type.
     """
     entries = read_entries(path, _load(path))
-    columns = _columns(entries.columns, path)
-    rows = [row for entry in entries.rows for row in _rows(entry, columns, entries.overrides, path)]
+    columns = _read_columns(entries.columns, path)
+    rows = [row for entry in entries.rows for row in _read_rows(entry, columns, entries.overrides, path)]
     if not rows:
         raise SettingError(f"{path}: rows", "", "a table needs one")
     title = path.stem if entries.title is None else entries.title
-    return Table(title, tuple(entries.seeds), columns, _with_baselines(rows, path), entries.demo)
+    return Table(title, tuple(entries.seeds), columns, _name_baselines(rows, path), entries.demo)
 
 
 def _load(path: Path) -> object:
@@ -90,7 +90,7 @@ def _load(path: Path) -> object:
         raise SettingError(str(path), "", f"cannot be read: {' '.join(str(reason).split())}") from None
 
 
-def _columns(entries: Sequence[ColumnEntry], path: Path) -> tuple[Column, ...]:
+def _read_columns(entries: Sequence[ColumnEntry], path: Path) -> tuple[Column, ...]:
     columns: dict[tuple[str, str], Column] = {}
     for place, each in enumerate(entries):
         if (each.data, each.metric) in columns:
@@ -112,7 +112,7 @@ class _GridRow:
     values: Mapping[str, Any]
 
 
-def _rows(
+def _read_rows(
     entry: RowEntry, columns: Sequence[Column], overrides: Mapping[str, Mapping[str, Any]], path: Path
 ) -> list[_GridRow]:
     """Turn one entry of ``rows`` into a row, or with a grid into several."""
@@ -123,7 +123,7 @@ def _rows(
         if each not in known:
             raise SettingError(f"{where}: data", "", f"of the columns' {', '.join(known)}, not {each}")
     own = {**overrides.get(entry.toolbox, {}), **entry.overrides}
-    published = _published(entry, columns, where)
+    published = _read_published(entry, columns, where)
     found = []
     for values in combinations(entry.grid):
         name = combined_name(entry.name, values) if values else entry.name
@@ -138,7 +138,7 @@ def _rows(
     return found
 
 
-def _published(entry: RowEntry, columns: Sequence[Column], where: str) -> dict[tuple[str, str], Published]:
+def _read_published(entry: RowEntry, columns: Sequence[Column], where: str) -> dict[tuple[str, str], Published]:
     cells = [(column.data, column.metric) for column in columns]
     for place, each in enumerate(entry.published):
         if (each.data, each.metric) not in cells:
@@ -147,16 +147,16 @@ def _published(entry: RowEntry, columns: Sequence[Column], where: str) -> dict[t
     return {(each.data, each.metric): Published(each.value, each.source) for each in entry.published}
 
 
-def _with_baselines(rows: Sequence[_GridRow], path: Path) -> tuple[Row, ...]:
+def _name_baselines(rows: Sequence[_GridRow], path: Path) -> tuple[Row, ...]:
     """Check the names, and name each row's baseline in full."""
     names = [each.row.name for each in rows]
     for name in names:
         if names.count(name) > 1:
             raise SettingError(f"{path}: rows", "", f"two are called {name!r}")
-    return tuple(_with_baseline(each, rows, path) for each in rows)
+    return tuple(_name_baseline(each, rows, path) for each in rows)
 
 
-def _with_baseline(own: _GridRow, rows: Sequence[_GridRow], path: Path) -> Row:
+def _name_baseline(own: _GridRow, rows: Sequence[_GridRow], path: Path) -> Row:
     baseline = own.row.baseline
     if baseline is None:
         return own.row

@@ -63,13 +63,13 @@ def to_markdown(table: ResultTable) -> str:
     notes = Notes()
     baselines = table.has_baselines
     head = ["", *(["baseline"] if baselines else []), *(column.title for column in table.columns)]
-    lines = [f"## {_markdown(table.title)}", "", _markdown_line(head), "|" + "---|" * len(head)]
+    lines = [f"## {_escape(table.title)}", "", _write_line(head), "|" + "---|" * len(head)]
     for row in table.rows:
-        cells = [_cell(cell, notes) for cell in row.cells]
-        lines.append(_markdown_line([row.name, *([row.baseline or ""] if baselines else []), *cells]))
+        cells = [_write_cell(cell, notes) for cell in row.cells]
+        lines.append(_write_line([row.name, *([row.baseline or ""] if baselines else []), *cells]))
     lines += ["", legend(table)]
     remarks = [*map(one_line, table.footnotes), *notes.lines()]
-    lines += ["", *(f"- {_markdown(remark)}" for remark in remarks)] if remarks else []
+    lines += ["", *(f"- {_escape(remark)}" for remark in remarks)] if remarks else []
     return "\n".join(lines) + "\n"
 
 
@@ -101,16 +101,16 @@ def to_csv(table: ResultTable) -> str:
     return text.getvalue()
 
 
-def _cell(cell: Cell | None, notes: Notes) -> str:
+def _write_cell(cell: Cell | None, notes: Notes) -> str:
     if cell is None:
         return ""
     numbers = ", ".join(filter(None, (mean_text(cell, notes), difference_text(cell))))
     return f"{numbers} {published_text(cell, notes)}".rstrip()
 
 
-def _markdown_line(cells: list[str]) -> str:
-    return "| " + " | ".join(map(_markdown, cells)) + " |"
+def _write_line(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_escape, cells)) + " |"
 
 
-def _markdown(text: str) -> str:
+def _escape(text: str) -> str:
     return re.sub(r"([\\|*<`])", r"\\\1", one_line(text))

@@ -20,23 +20,25 @@ class Notes:
 
     def source(self, text: str) -> str:
         """Note where a published number is from, and return its number."""
-        return str(_place(self.sources, text) + 1)
+        return str(_find_or_add(self.sources, text) + 1)
 
     def problem(self, cell: Cell) -> str | None:
         """Note what a cell is short of, and return the note's letter; None where all its runs are in."""
         if cell.seeds >= cell.wanted and cell.problem is None:
             return None
         count = f"{cell.seeds} of {cell.wanted} seeds"
-        return _letters(_place(self.problems, count if cell.problem is None else f"{count}: {cell.problem}"))
+        return _count_in_letters(
+            _find_or_add(self.problems, count if cell.problem is None else f"{count}: {cell.problem}")
+        )
 
     def lines(self) -> list[str]:
         """Return the notes, each with its mark."""
-        marked = [f"({_letters(place)}) {text}" for place, text in enumerate(self.problems)]
+        marked = [f"({_count_in_letters(place)}) {text}" for place, text in enumerate(self.problems)]
         return marked + [f"[{number}] {text}" for number, text in enumerate(self.sources, start=1)]
 
 
 def legend(table: ResultTable) -> str:
-    """Say in one line how to read the cells of a table, and of nothing that it has not."""
+    """Say in one line how to read the cells of a table; of what it has none of, nothing is said."""
     cells = [cell for _, _, cell in table.cells()]
     wanted = {cell.wanted for cell in cells}
     seeds = f"{wanted.pop()} seeds" if len(wanted) == 1 else "the seeds"
@@ -91,7 +93,7 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _place(texts: list[str], text: str) -> int:
+def _find_or_add(texts: list[str], text: str) -> int:
     """Return where a text stands in a list, to which it is added if it is new."""
     text = one_line(text)
     if text not in texts:
@@ -99,7 +101,7 @@ def _place(texts: list[str], text: str) -> int:
     return texts.index(text)
 
 
-def _letters(place: int) -> str:
+def _count_in_letters(place: int) -> str:
     """Count in letters from 0: a, b, …, z, aa, ab, …."""
     more, last = divmod(place, len(ascii_lowercase))
-    return (_letters(more - 1) if more else "") + ascii_lowercase[last]
+    return (_count_in_letters(more - 1) if more else "") + ascii_lowercase[last]

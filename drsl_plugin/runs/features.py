@@ -92,7 +92,11 @@ def _load(path: Path) -> dict[str, Any]:
             return {name: file[name] for name in file.files if name in names}
     except PermissionError:
         raise
-    except (*_UNREADABLE, TypeError, AttributeError) as error:  # the last two: an array alone is no context
+    except (
+        *_UNREADABLE,
+        TypeError,
+        AttributeError,
+    ) as error:  # the last two: a file of one array, which no `with` takes
         reason = " ".join(str(error).split()) if zipfile.is_zipfile(path) else "not a zip of arrays"
         raise SettingError(str(path), "", f"cannot be read as an .npz file: {reason}") from None
 

@@ -11,7 +11,7 @@ from drsl_plugin.data.rendered.looks import Look
 from drsl_plugin.data.rendered.poses import Joint, Limb, Side, View
 
 
-def _box(canvas: Canvas, view: View, centre: Joint, size: tuple[float, float, float], paint: Paint) -> None:
+def _draw_box(canvas: Canvas, view: View, centre: Joint, size: tuple[float, float, float], paint: Paint) -> None:
     """Draw a bag as an upright box of half sizes (lateral, down, forward) with slightly narrower top."""
     half_width = view.height * view.half_width(size[0], size[2])
     half_height = size[1] * view.height
@@ -36,7 +36,7 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
     """
     paint = Paint(look.palette.bag)
     if look.bag == "backpack" and only is None:
-        _box(canvas, view, (0.0, 0.32, -0.12), (0.1, 0.14, 0.065), paint)
+        _draw_box(canvas, view, (0.0, 0.32, -0.12), (0.1, 0.14, 0.065), paint)
     elif look.bag == "handbag" and only == look.bag_side:
         lateral, down, forward = arms[look.bag_side].lower
         handle = [
@@ -46,9 +46,9 @@ def draw_bag(canvas: Canvas, view: View, look: Look, arms: Mapping[Side, Limb], 
             view.point(lateral, down, forward + 0.03),
         ]
         canvas.stroke(np.array(handle), paint.colour, 0.012 * view.height)
-        _box(canvas, view, (lateral, down + 0.115, forward), (0.055, 0.07, 0.095), paint)
+        _draw_box(canvas, view, (lateral, down + 0.115, forward), (0.055, 0.07, 0.095), paint)
     elif look.bag == "shoulder bag" and only == look.bag_side:
-        _box(canvas, view, (look.bag_side * 0.14, 0.5, 0.0), (0.05, 0.075, 0.095), paint)
+        _draw_box(canvas, view, (look.bag_side * 0.14, 0.5, 0.0), (0.05, 0.075, 0.095), paint)
 
 
 def draw_straps(canvas: Canvas, view: View, look: Look) -> None:

@@ -38,7 +38,7 @@ def scale_colour(colour: Colour, factor: float) -> Colour:
     return blue, green, red
 
 
-def _pixels(points: Points) -> NDArray[np.int32]:
+def _round(points: Points) -> NDArray[np.int32]:
     return np.round(points).astype(np.int32)
 
 
@@ -53,7 +53,7 @@ class Canvas:
     def edge(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
         """Draw the edge of a closed outline, a little darker than the paint that is to fill it."""
         colour = scale_colour(paint.colour, 0.65 * shade)
-        cv2.polylines(self.image, [_pixels(outline)], True, colour, OVERSAMPLING, cv2.LINE_AA)
+        cv2.polylines(self.image, [_round(outline)], True, colour, OVERSAMPLING, cv2.LINE_AA)
 
     def fill(self, outline: Points, paint: Paint, shade: float = 1.0) -> None:
         """Fill a closed outline.
@@ -63,7 +63,7 @@ class Canvas:
             paint: the colour or texture to fill it with.
             shade: brightness of the paint, 1 for as it is.
         """
-        corners = _pixels(outline)
+        corners = _round(outline)
         if paint.texture is None:
             cv2.fillPoly(self.image, [corners], scale_colour(paint.colour, shade))
         else:
@@ -92,7 +92,7 @@ class Canvas:
 
     def stroke(self, points: Points, colour: Colour, thickness: float) -> None:
         """Draw an open line through ``points``, ``thickness`` canvas pixels wide."""
-        corners = _pixels(points)
+        corners = _round(points)
         width = max(1, round(thickness))
         cv2.polylines(self.image, [corners], False, colour, width, cv2.LINE_AA)
         cv2.polylines(self.mask, [corners], False, 255, width)

@@ -52,9 +52,9 @@ def render_demo(
         ``root``.
 
     Raises:
-        DRSLError: where a setting is out of its range, ``root`` cannot be written to, or it holds
-            something else under the names above.
-        MissingPackageError: where OpenCV is not installed.
+        DRSLError: a setting is outside its range, ``root`` cannot be written to, or it holds something else
+            under the names above.
+        MissingPackageError: OpenCV is not installed.
     """
     settings = DemoSettings(identities, cameras, images, seed)
     root = Path(root)

@@ -12,7 +12,9 @@ _CENTRE = 0.085
 """Height of the head's centre, in body units from the top."""
 
 
-def _oval(canvas: Canvas, view: View, at: tuple[float, float, float], size: tuple[float, float], paint: Paint) -> None:
+def _draw_oval(
+    canvas: Canvas, view: View, at: tuple[float, float, float], size: tuple[float, float], paint: Paint
+) -> None:
     canvas.paint([ellipse(view.point(*at), size[0] * view.height, size[1] * view.height)], paint)
 
 
@@ -24,11 +26,11 @@ def draw_head(canvas: Canvas, view: View, look: Look) -> None:
     back = -0.012 if look.hair != "bald" else 0.0
     cap = skin if look.hair == "bald" else hair
     if look.hair == "bun":
-        _oval(canvas, view, (0.0, 0.02, -0.05), (0.03, 0.03), hair)
+        _draw_oval(canvas, view, (0.0, 0.02, -0.05), (0.03, 0.03), hair)
     if look.hair == "bob":
         corners = [(-0.065, 0.08), (0.065, 0.08), (0.07, 0.165), (-0.07, 0.165)]
         canvas.paint([np.array([view.point(x * size, down, -0.02) for x, down in corners])], hair)
-    _oval(canvas, view, (0.0, _CENTRE - 0.008, back), (crown, 1.22 * min(crown, 0.066)), cap)
+    _draw_oval(canvas, view, (0.0, _CENTRE - 0.008, back), (crown, 1.22 * min(crown, 0.066)), cap)
     facing = np.cos(view.yaw)
     if facing > -0.45:
         _draw_face(canvas, view, look, size, facing)
@@ -38,12 +40,12 @@ def draw_head(canvas: Canvas, view: View, look: Look) -> None:
 def _draw_face(canvas: Canvas, view: View, look: Look, size: float, facing: float) -> None:
     skin = Paint(look.palette.skin)
     half_width = size * (0.034 + 0.012 * max(0.0, facing))
-    _oval(canvas, view, (0.0, _CENTRE + 0.012, 0.024), (half_width, 0.06 * size), skin)
+    _draw_oval(canvas, view, (0.0, _CENTRE + 0.012, 0.024), (half_width, 0.06 * size), skin)
     if look.beard:
-        _oval(canvas, view, (0.0, _CENTRE + 0.052, 0.028), (0.72 * half_width, 0.021), Paint(look.palette.hair))
+        _draw_oval(canvas, view, (0.0, _CENTRE + 0.052, 0.028), (0.72 * half_width, 0.021), Paint(look.palette.hair))
     for lateral in (-0.019, 0.019):
         if view.near(lateral, 0.045) > 0.0:
-            _oval(canvas, view, (lateral, _CENTRE, 0.04), (0.0055, 0.005), Paint((45, 45, 55)))
+            _draw_oval(canvas, view, (lateral, _CENTRE, 0.04), (0.0055, 0.005), Paint((45, 45, 55)))
 
 
 def _draw_hat(canvas: Canvas, view: View, look: Look, size: float) -> None:
@@ -54,7 +56,7 @@ def _draw_hat(canvas: Canvas, view: View, look: Look, size: float) -> None:
     angles = np.linspace(np.pi, 2.0 * np.pi, 14)
     dome = np.stack([0.066 * size * np.cos(angles), 0.085 * size * np.sin(angles)], axis=1) * view.height
     if look.hat == "sun hat":
-        _oval(canvas, view, (0.0, bottom - 0.015, 0.0), (0.125, 0.022), paint)
+        _draw_oval(canvas, view, (0.0, bottom - 0.015, 0.0), (0.125, 0.022), paint)
     canvas.paint([view.point(0.0, bottom, -0.004) + dome], paint)
     if look.hat == "cap" and np.cos(view.yaw) > -0.6:
         brim = view.point(0.0, bottom, 0.05), view.point(0.0, bottom + 0.006, 0.095)

@@ -12,7 +12,7 @@ STANDS_FOR = PUBLISHED["market1501"]
 ((LAYOUT, (TRAIN, QUERY, GALLERY)),) = STANDS_FOR.layouts.items()
 
 JUNK, DISTRACTOR = -1, 0
-"""Person numbers Market-1501 keeps for badly cut boxes, ignored, and for people and things never searched for."""
+"""Market-1501's person numbers for badly cut boxes, which are ignored, and for what nobody searches for."""
 
 
 @dataclass(frozen=True)

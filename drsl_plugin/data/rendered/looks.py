@@ -25,7 +25,7 @@ BAGS: tuple[Bag, ...] = ("backpack", "handbag", "shoulder bag")
 HATS: tuple[Hat, ...] = ("none", "cap", "none", "beanie", "none", "sun hat")
 
 GROUP_SIZE = 8
-"""So many identities share a palette, and each of them wears another pattern as top: colour finds the group, and
+"""How many identities share a palette; each of them wears another pattern as top, so that colour finds the group, and
 little more."""
 
 _Item = TypeVar("_Item")

@@ -55,7 +55,7 @@ def stranger(rng: np.random.Generator) -> Look:
     return sample_look(palette, rng, rng, int(rng.integers(GROUP_SIZE)))
 
 
-def _side(rng: np.random.Generator) -> Side:
+def _choose_side(rng: np.random.Generator) -> Side:
     return 1 if rng.random() < 0.5 else -1
 
 
@@ -72,11 +72,11 @@ def sample_shot(rng: np.random.Generator, camera: Camera, crop: Crop = "good") -
     """
     height, x, top = rng.uniform(0.84, 0.97), rng.normal(0.5, 0.045), rng.uniform(0.0, 0.05)
     if crop == "bad":
-        height, x = height * rng.uniform(0.9, 1.6), 0.5 + _side(rng) * rng.uniform(0.25, 0.6)
+        height, x = height * rng.uniform(0.9, 1.6), 0.5 + _choose_side(rng) * rng.uniform(0.25, 0.6)
         top = rng.uniform(-0.5, 0.5)
     yaw = _HEADINGS[int(rng.integers(4))] + rng.normal(0.0, 0.25)
     stride = rng.uniform(0.2, 0.5) if rng.random() < 0.8 else 0.03
-    raised = _side(rng) if rng.random() < 0.12 else None
+    raised = _choose_side(rng) if rng.random() < 0.12 else None
     hidden = rng.random()
     return Shot(
         view=View(yaw, x * CANVAS_WIDTH, top * CANVAS_HEIGHT, height * CANVAS_HEIGHT, camera.tilt),
@@ -84,9 +84,9 @@ def sample_shot(rng: np.random.Generator, camera: Camera, crop: Crop = "good") -
         across=rng.random(),
         down=rng.random(),
         gain=rng.uniform(0.85, 1.15),
-        light_from=_side(rng),
+        light_from=_choose_side(rng),
         obstacle=OBSTACLES[int(rng.integers(len(OBSTACLES)))] if hidden < 0.22 else None,
-        obstacle_side=_side(rng),
+        obstacle_side=_choose_side(rng),
         obstacle_seed=int(rng.integers(2**32)),
         neighbour=stranger(rng) if hidden > 0.86 else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import SettingError
 
 FORMAT = 2
 """Raised whenever the same settings give other images, so that older sets are not taken for current ones."""
@@ -16,9 +16,20 @@ MAX_CAMERAS = 6
 
 
 def check_range(option: str, got: int, lowest: int, highest: int, why: str = "") -> None:
-    """Raise a DRSLError unless ``got`` is a whole number from ``lowest`` to ``highest``."""
+    """Check that an option has a whole number in its range.
+
+    Args:
+        option: its name.
+        got: its value.
+        lowest: the least that would do.
+        highest: the most.
+        why: ends the error's line.
+
+    Raises:
+        SettingError: it has not.
+    """
     if isinstance(got, bool) or not isinstance(got, int) or not lowest <= got <= highest:
-        raise DRSLError(f"{option}: got {got!r}, but it takes a whole number from {lowest} to {highest}{why}")
+        raise SettingError(option, "", f"got {got!r}, but it takes a whole number from {lowest} to {highest}{why}")
 
 
 @dataclass(frozen=True)
@@ -41,7 +52,7 @@ class DemoSettings:
         """Check the ranges.
 
         Raises:
-            DRSLError: naming the option that is out of its range.
+            SettingError: an option is outside its range.
         """
         why = " (as many again are rendered for the test)"
         check_range("--identities", self.identities, 2, MAX_IDENTITIES, why)

@@ -52,8 +52,8 @@ def render_tracklets(root: Path, *, identities: int = 4, cameras: int = 2, lengt
         ``root``.
 
     Raises:
-        DRSLError: where a setting is out of its range, or ``root`` exists.
-        ImportError: where OpenCV is not installed.
+        DRSLError: a setting is outside its range, or ``root`` exists.
+        MissingPackageError: OpenCV is not installed.
     """
     settings = DemoSettings(identities, cameras, 1, seed)
     check_range("length", length, 1, 9999)
@@ -64,7 +64,7 @@ def render_tracklets(root: Path, *, identities: int = 4, cameras: int = 2, lengt
         for tracklet in list_tracklets(settings):
             folder = scratch / tracklet.folder
             folder.mkdir(parents=True)
-            for frame, data in enumerate(_frames(seed, tracklet, length), start=1):
+            for frame, data in enumerate(_render_frames(seed, tracklet, length), start=1):
                 (folder / f"{frame:04d}.jpg").write_bytes(data)
     return root
 
@@ -79,7 +79,7 @@ def list_tracklets(settings: DemoSettings) -> Iterator[Tracklet]:
             yield Tracklet("gallery", 2 * number - 1, camera, 2)
 
 
-def _frames(seed: int, tracklet: Tracklet, length: int) -> Iterator[bytes]:
+def _render_frames(seed: int, tracklet: Tracklet, length: int) -> Iterator[bytes]:
     # Here, because these need OpenCV.
     from drsl_plugin.data.rendered.cameras import camera
     from drsl_plugin.data.rendered.rendering import encode, identity
