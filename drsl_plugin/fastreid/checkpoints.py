@@ -103,14 +103,14 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
         missing = [key for key in ("optimizer", "epoch") if key not in checkpoint]
         if missing:
             raise self._refuse(f"no {' and no '.join(missing)} in it, so training cannot go on from it")
-        where = f"{self._setting} {self._path}"
-        check_kind(self.checkpointables["optimizer"], checkpoint["optimizer"]["param_groups"], where, "SOLVER.OPT")
+        optimizer, groups = self.checkpointables["optimizer"], checkpoint["optimizer"]["param_groups"]
+        check_kind(optimizer, groups, self._setting, self._path, "SOLVER.OPT")
         scheduler = self.checkpointables.get("lr_sched")
         saved = checkpoint.get("lr_sched", {})
         kind = {"milestones", "T_max"}
         if scheduler is not None and kind & set(scheduler.state_dict()) != kind & set(saved):
             raise self._refuse(f"the state of another SOLVER.SCHED than {type(scheduler).__name__}")
-        tell_of_memories(checkpoint, self.checkpointables.get(KEY), where)
+        tell_of_memories(checkpoint, self.checkpointables.get(KEY), f"{self._setting} {self._path}")
 
     def _load_model(self, checkpoint: dict[str, Any]) -> object:
         saved = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}

@@ -55,14 +55,17 @@ def numpy_scalars_allowed() -> Iterator[None]:
         yield
 
 
-def check_kind(optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]], where: str, setting: str) -> None:
+def check_kind(
+    optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, Any]], setting: str, path: str | Path, kind_key: str
+) -> None:
     """Tell optimizers apart by their settings: torch would take another's state, and fail at the first step.
 
     Args:
         optimizer: the one that is to go on.
         saved_groups: the ``param_groups`` of the saved state.
-        where: the file and the setting that names it, for the error.
-        setting: the setting that names the optimizer.
+        setting: the setting that names the checkpoint, for the error.
+        path: the checkpoint, likewise.
+        kind_key: the setting that names the optimizer, likewise.
 
     Raises:
         SettingError: the state is another optimizer's.
@@ -73,4 +76,4 @@ def check_kind(optimizer: torch.optim.Optimizer, saved_groups: list[dict[str, An
     switches = ("amsgrad", "decoupled_weight_decay")  # the second, from torch 2.7 on, makes Adam AdamW
     differ = any(own[name] != saved[name] for name in switches if name in own and name in saved)
     if kind & set(own) != kind & set(saved) or differ:
-        raise SettingError(where, "", f"the state of another {setting} than {type(optimizer).__name__}")
+        raise SettingError(setting, path, f"the state of another {kind_key} than {type(optimizer).__name__}")

@@ -91,7 +91,7 @@ def resume(
         needs = f"no {' and no '.join(missing)} in it, so training cannot go on from it; model.load_weights starts "
         raise SettingError(RESUME, path, f"{needs}from its weights")
     load_state(model, checkpoint["state_dict"], path)
-    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], f"{RESUME} {path}", "train.optim")
+    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], RESUME, path, "train.optim")
     try:
         optimizer.load_state_dict(checkpoint["optimizer"])
     except (ValueError, KeyError) as error:

@@ -106,6 +106,7 @@ def test_an_optimizer_of_another_kind_does_not_go_on(host: Host, trained: Callab
         error = host.refusal(folder, epochs=4, resume=True, **{name: value})
         assert error.startswith(host.key("resume"))
         assert f"the state of another {host.key(name)} than {told}" in error
+        assert error.count(host.key("resume")) == 1
         after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
         assert after == before
 
