@@ -53,11 +53,12 @@ def __getattr__(name: str) -> object:
     """Import what has a public name when it is asked for.
 
     Raises:
+        AttributeError: there is no such name.
         ImportError: FastReID is not installed; names the command that installs it.
     """
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module(f"{__name__}.meta_arch")
+    importlib.import_module(f"{__name__}.meta_arch")  # registers the architectures, whatever is asked for
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -17,7 +17,7 @@ from drsl_plugin.runs.folder import whole_file
 
 
 class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
-    """FastReID's ``Checkpointer``, which takes what fits of a file and logs the rest; here another model's is an error.
+    """FastReID's ``Checkpointer``, for which another model's file is an error: the stock one takes what fits of it.
 
     Args:
         model: as in FastReID, like the others.
@@ -25,6 +25,11 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
         save_to_disk: False writes nothing, as all processes but one do.
         **checkpointables: objects with ``state_dict`` and ``load_state_dict``.
     """
+
+    _setting = "MODEL.WEIGHTS"
+    """The setting that names the file that is loaded, for errors."""
+    _path = ""
+    """That file."""
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save the states as FastReID does; a file is replaced by a whole one alone."""
@@ -83,9 +88,6 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
                 raise
             raise self._refuse(" ".join(str(error).split())) from error
         return others
-
-    _setting = "MODEL.WEIGHTS"
-    _path = ""
 
     def _refuse(self, why: str) -> SettingError:
         """Return the error of a file that cannot be used."""

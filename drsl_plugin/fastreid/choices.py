@@ -16,14 +16,14 @@ from drsl_plugin.toolbox.rules import Keyed, unknown_name
 from drsl_plugin.toolbox.types import ConfigNode
 
 SAMPLERS = ("TrainingSampler", *IDENTITY_SAMPLERS, "ImbalancedDatasetSampler")
-# What FastReID's builders look up: the depths of a backbone, each with the width of what it returns.
+# The depths that FastReID's builders of backbones look up, each with the width of the features that it returns.
 DEPTHS = {
     "build_resnet_backbone": {"18x": 512, "34x": 512, "50x": 2048, "101x": 2048},
     "build_osnet_backbone": {"x1_0": 512, "x0_75": 384, "x0_5": 256, "x0_25": 128},
 }
 NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")
-# Of torch's: one needs a closure, one sparse gradients, one matrices.
 UNFIT_OPTIMIZERS = ("Optimizer", "LBFGS", "SparseAdam", "Muon")
+"""Of ``torch.optim``: the base class, and those that need a closure, sparse gradients, or matrices alone."""
 
 
 def device_problems(cfg: ConfigNode) -> Iterator[SettingError]:
@@ -46,17 +46,17 @@ def unknown_names(cfg: ConfigNode) -> Iterator[SettingError]:
     """Yield the names that FastReID's builders do not know, and a width that is not the backbone's."""
     modeling = fastreid.modeling
     optimizers = [name for name in dir(torch.optim) if name[0].isupper() and name not in UNFIT_OPTIMIZERS]
-    backbone = cfg.MODEL.BACKBONE
+    backbone, heads = cfg.MODEL.BACKBONE, cfg.MODEL.HEADS
     depths = DEPTHS.get(backbone.NAME, {backbone.DEPTH: backbone.FEAT_DIM})
     for key, value, allowed in (
-        ("MODEL.BACKBONE.NAME", cfg.MODEL.BACKBONE.NAME, modeling.backbones.BACKBONE_REGISTRY._obj_map),
+        ("MODEL.BACKBONE.NAME", backbone.NAME, modeling.backbones.BACKBONE_REGISTRY._obj_map),
         ("MODEL.BACKBONE.DEPTH", backbone.DEPTH, depths),
         ("MODEL.BACKBONE.NORM", backbone.NORM, NORMS),
-        ("MODEL.HEADS.NORM", cfg.MODEL.HEADS.NORM, NORMS),
-        ("MODEL.HEADS.POOL_LAYER", cfg.MODEL.HEADS.POOL_LAYER, fastreid.layers.pooling.__all__),
-        ("MODEL.HEADS.CLS_LAYER", cfg.MODEL.HEADS.CLS_LAYER, fastreid.layers.any_softmax.__all__),
-        ("MODEL.HEADS.NAME", cfg.MODEL.HEADS.NAME, modeling.heads.REID_HEADS_REGISTRY._obj_map),
-        ("MODEL.HEADS.NECK_FEAT", cfg.MODEL.HEADS.NECK_FEAT, ("before", "after")),
+        ("MODEL.HEADS.NORM", heads.NORM, NORMS),
+        ("MODEL.HEADS.POOL_LAYER", heads.POOL_LAYER, fastreid.layers.pooling.__all__),
+        ("MODEL.HEADS.CLS_LAYER", heads.CLS_LAYER, fastreid.layers.any_softmax.__all__),
+        ("MODEL.HEADS.NAME", heads.NAME, modeling.heads.REID_HEADS_REGISTRY._obj_map),
+        ("MODEL.HEADS.NECK_FEAT", heads.NECK_FEAT, ("before", "after")),
         ("DATALOADER.SAMPLER_TRAIN", cfg.DATALOADER.SAMPLER_TRAIN, SAMPLERS),
         ("SOLVER.OPT", cfg.SOLVER.OPT, optimizers),
         ("SOLVER.SCHED", cfg.SOLVER.SCHED, ("MultiStepLR", "CosineAnnealingLR")),
@@ -96,6 +96,7 @@ def unsupported_settings(cfg: ConfigNode) -> Iterator[SettingError]:
 
 
 def _low_images(cfg: ConfigNode) -> Iterator[SettingError]:
+    """Yield the sizes of images that are too low for MGN's branches, which cut the features in three."""
     for key in ("SIZE_TRAIN", "SIZE_TEST"):
         size = list(cfg.INPUT[key])
         height = (size or [0])[0]

@@ -64,7 +64,7 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
         self._predictions = list(itertools.chain(*comm.gather(self._predictions)))  # empty but on the first process
         if not comm.is_main_process():
             return dict(super().evaluate())
-        arrays = self._arrays()
+        arrays = self._collect_arrays()
         _check_matches(self._target, arrays)
         if self._target and self.cfg.OUTPUT_DIR:
             RunFolder(self.cfg.OUTPUT_DIR).save_features(self._target, arrays)
@@ -72,7 +72,8 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
             results: dict[str, float] = super().evaluate()
         return results
 
-    def _arrays(self) -> dict[str, Any]:
+    def _collect_arrays(self) -> dict[str, Any]:
+        """Return what a run keeps of its evaluation: features, identities, cameras and paths."""
         columns = {
             "features": torch.cat([each["feats"] for each in self._predictions]).numpy(),
             "pids": torch.cat([each["pids"] for each in self._predictions]).numpy(),

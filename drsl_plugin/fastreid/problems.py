@@ -25,6 +25,7 @@ from drsl_plugin.toolbox.rules import (
 )
 from drsl_plugin.toolbox.types import ConfigNode
 
+# The least that a setting may be, by its key.
 AT_LEAST = {
     **dict.fromkeys(("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"), 1),
     **dict.fromkeys(("TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH", "DATALOADER.NUM_INSTANCE"), 1),
@@ -95,7 +96,7 @@ def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
         return
     node = cfg.MODEL.LOSSES.DRSL
     wrong = DRSL_KEYS.problems({key: value for key, value in node.items() if key != "SUB_BATCH"})  # told with the batch
-    for error in wrong:
+    for error in wrong:  # SCALE, as FastReID has it with each of its losses, is told like FastReID's own settings
         is_scale = error.setting == DRSL_KEYS.dotted("weight")
         yield SettingError(error.setting, error.got, f"must be {error.needs}") if is_scale else error
     backend = Keyed(DRSL_KEYS.dotted("backend"), node.get("BACKEND"))

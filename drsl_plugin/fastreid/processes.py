@@ -74,7 +74,7 @@ def launch(
     try:
         if cpu:
             meeting = (num_gpus_per_machine, num_machines, machine_rank, dist_url)
-            multiprocessing.spawn(_gloo_process, nprocs=num_gpus_per_machine, args=(job, *meeting))
+            multiprocessing.spawn(_do_with_gloo, nprocs=num_gpus_per_machine, args=(job, *meeting))
         else:
             _fastreid_launch(job, num_gpus_per_machine, num_machines, machine_rank, dist_url)
     except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException):
@@ -116,7 +116,7 @@ class _Job:
             raise SystemExit(2) from None
 
 
-def _gloo_process(local_rank: int, job: _Job, processes: int, machines: int, machine_rank: int, dist_url: str) -> None:
+def _do_with_gloo(local_rank: int, job: _Job, processes: int, machines: int, machine_rank: int, dist_url: str) -> None:
     """Join the others, tell FastReID which of them are on this machine, and do the job."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from drsl_plugin.fastreid.compat import share_buffers
+from drsl_plugin.fastreid.compat import is_cpu, share_buffers
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import PARTS
 from drsl_plugin.fastreid.temperature import TEMPERATURE
@@ -54,7 +54,7 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
 
 
 def name_a_loss_alone(storage: EventStorage) -> None:
-    """Put a loss that is the only one under its own name into the logs; FastReID writes the total alone."""
+    """Put DRSL into the logs under its own name where it is the only loss: FastReID logs nothing but the total then."""
     latest = storage.latest()
     total = latest.get("total_loss")
     if total is not None and not any(name.startswith("loss_drsl") for name in latest if latest[name][1] == total[1]):
@@ -73,7 +73,7 @@ def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mappin
     by_target = {targets[0]: results} if len(targets) == 1 else results
     for target, values in by_target.items():
         if "mAP" not in values:
-            continue  # another evaluator's, of a trainer of their own
+            continue  # of a team's own evaluator
         ranks = {f"rank{k}": float(values[f"Rank-{k}"]) / 100 for k in (1, 5, 10)}
         folder.log(**at, target=target, mAP=float(values["mAP"]) / 100, mINP=float(values["mINP"]) / 100, **ranks)
 
@@ -84,7 +84,7 @@ def record_each(evaluate: Callable[[], Results], trainer: Trainer) -> Callable[[
     def evaluate_and_record() -> Results:
         share_buffers(trainer.model)
         results = evaluate()
-        if results and trainer.cfg.OUTPUT_DIR:
+        if results:
             at = {"step": trainer.iter, "epoch": trainer.epoch + 1}
             record_evaluation(RunFolder(trainer.cfg.OUTPUT_DIR), trainer.cfg.DATASETS.TESTS, results, **at)
         return results
@@ -94,8 +94,7 @@ def record_each(evaluate: Callable[[], Results], trainer: Trainer) -> Callable[[
 
 def describe_run(cfg: ConfigNode, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:
     """Return what ``environment.json`` holds."""
-    cuda = not cfg.MODEL.DEVICE.startswith("cpu")
-    facts = environment(seed=seed, preset=preset, argv=argv, toolbox=fastreid, cuda=cuda)
+    facts = environment(seed=seed, preset=preset, argv=argv, toolbox=fastreid, cuda=not is_cpu(cfg.MODEL.DEVICE))
     return {**facts, "processes": fastreid.utils.comm.get_world_size()}
 
 

@@ -133,9 +133,8 @@ def _make_launch(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
             return main_func(*args)
         work = pickle.dumps((main_func, args))  # now, while the script is the main module
         with _keep_main_from_import():
-            return launch(
-                _in_process, num_gpus_per_machine, num_machines, machine_rank, dist_url, (script, tuple(argv), work)
-            )
+            call = (script, tuple(argv), work)
+            return launch(_call_in_process, num_gpus_per_machine, num_machines, machine_rank, dist_url, call)
 
     return launch_script
 
@@ -152,7 +151,7 @@ def _keep_main_from_import() -> Iterator[None]:
             main.__file__ = file
 
 
-def _in_process(script: Path, argv: tuple[str, ...], work: bytes) -> None:
+def _call_in_process(script: Path, argv: tuple[str, ...], work: bytes) -> None:
     """Import the script as :mod:`multiprocessing` would, with DRSL known, and call its function."""
     with _make_drsl_known(script, argv):
         main = types.ModuleType("__mp_main__")

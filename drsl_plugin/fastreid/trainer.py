@@ -61,6 +61,8 @@ class DRSLTrainer(TrainerParts):
     """
 
     checkpointer: Any
+    _periodic: Any = None
+    """FastReID's hook that saves checkpoints; a team's own hooks may have none."""
 
     def __init__(self, cfg: ConfigNode, argv: Sequence[str] = (), preset: str | None = None) -> None:
         """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
@@ -70,7 +72,7 @@ class DRSLTrainer(TrainerParts):
         self._argv, self._preset = tuple(argv), preset
         seed_process(self._seed)
         logger.info(f"The seed of this run is {self._seed}")  # FastReID tells of another, which counts for nothing
-        if cfg.OUTPUT_DIR and fastreid.utils.comm.is_main_process():
+        if fastreid.utils.comm.is_main_process():
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         with wrap_without_cuda(cfg):
             super().__init__(cfg)
@@ -104,7 +106,7 @@ class DRSLTrainer(TrainerParts):
                 hook._func = record_each(hook._func, self)
             if isinstance(hook, fastreid.engine.hooks.PeriodicCheckpointer):
                 self._periodic = hook
-        if fastreid.utils.comm.is_main_process() and self.cfg.OUTPUT_DIR:
+        if fastreid.utils.comm.is_main_process():
             hooks.append(RunRecorder(RunFolder(self.cfg.OUTPUT_DIR), self._describe))
         return hooks
 
@@ -187,8 +189,6 @@ class DRSLTrainer(TrainerParts):
         self._seed = state["seed"]
         if self._periodic:
             self._periodic.best_metric = state["best_metric"]
-
-    _periodic: Any = None
 
     def _describe(self) -> dict[str, Any]:
         """Return what ``environment.json`` holds."""

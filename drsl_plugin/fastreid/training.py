@@ -60,7 +60,14 @@ def run_job(job: Job) -> Results | None:
 
 
 def evaluate(job: Job) -> Results:
-    """Evaluate ``MODEL.WEIGHTS``, and write it down in the run folder beside what is there."""
+    """Evaluate ``MODEL.WEIGHTS``, and write the results down in the run folder, beside what is there.
+
+    Returns:
+        The evaluation, in the main process.
+
+    Raises:
+        SettingError: weights of another model, no such data set, or no query with a match.
+    """
     cfg = job.cfg.clone()
     cfg.MODEL.BACKBONE.PRETRAIN = False
     seed = choose_seed(cfg)
@@ -68,7 +75,7 @@ def evaluate(job: Job) -> Results:
     model = DRSLTrainer.build_model(cfg)
     ExactCheckpointer(model).load_for_evaluation(cfg.MODEL.WEIGHTS)
     results: Results = DRSLTrainer.test(cfg, model)
-    if fastreid.utils.comm.is_main_process() and cfg.OUTPUT_DIR:
+    if fastreid.utils.comm.is_main_process():
         folder = RunFolder(cfg.OUTPUT_DIR)
         if not folder.metrics.exists():  # beside a training, leave its files
             folder.start(cfg.dump(), describe_run(cfg, seed, job.argv, job.preset), epochs_done=0)
@@ -102,12 +109,12 @@ def leave_folder_unharmed(path: str, *, keep_config: bool) -> Iterator[None]:
     """
     folder, config, metrics = Path(path), Path(path, "config.yaml"), Path(path, "metrics.jsonl")
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    before, text, began = set(_early_files(folder)), _content(config), _content(metrics)
+    before, text, began = set(_list_early_files(folder)), _read(config), _read(metrics)
     try:
         yield
     except DRSLError:
-        if _content(metrics) == began:
-            for file in set(_early_files(folder)) - before:
+        if _read(metrics) == began:
+            for file in set(_list_early_files(folder)) - before:
                 file.unlink(missing_ok=True)
             keep_config = True
             with contextlib.suppress(OSError):  # something else is in it by now
@@ -119,13 +126,14 @@ def leave_folder_unharmed(path: str, *, keep_config: bool) -> Iterator[None]:
             config.write_bytes(text)
 
 
-def _early_files(folder: Path) -> list[Path]:
+def _list_early_files(folder: Path) -> list[Path]:
     """List what FastReID writes before a training begins."""
     patterns = ("config.yaml", "log.txt*", "metrics.json", "events.out.tfevents.*")
     return [file for pattern in patterns for file in folder.glob(pattern)]
 
 
-def _content(file: Path) -> bytes | None:
+def _read(file: Path) -> bytes | None:
+    """Return what is in a file, or None where there is none."""
     return file.read_bytes() if file.is_file() else None
 
 

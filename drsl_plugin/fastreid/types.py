@@ -53,16 +53,6 @@ class Trainer(Protocol):
     epoch: int
 
 
-class Stateful(Protocol):
-    """What a checkpoint holds the state of."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> object:
-        """Take a state."""
-
-
 class EventWriter(Protocol):
     """Writes what a training has in its storage of events."""
 

@@ -43,11 +43,11 @@ from drsl_plugin.fastreid.compat import (
 )
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator, _can_compile
-from drsl_plugin.fastreid.host import INSTALL, fastreid
-from drsl_plugin.fastreid.processes import _gloo_process, _Job, launch
+from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.processes import _do_with_gloo, _Job, launch
 from drsl_plugin.fastreid.recording import LinePrinter
 from drsl_plugin.fastreid.seeding import choose_seed, derive_seed, seed_process, start_epoch_of_data
-from drsl_plugin.fastreid.troubles import Facts, list_troubles
+from drsl_plugin.fastreid.troubles import INSTALL, Facts, list_troubles
 
 FASTREID = Path(fastreid.__file__).parent
 NEEDS_NO_CUDA = pytest.mark.skipif(torch.cuda.is_available(), reason="the fault is one of machines without CUDA")
@@ -357,7 +357,7 @@ def test_loaders_on_cuda_are_fastreids_own() -> None:
         assert fastreid.data.build.DataLoaderX is stock
 
 
-def test_loaders_are_put_back_behind_an_error() -> None:
+def test_loaders_are_put_back_after_an_error() -> None:
     stock = fastreid.data.build.DataLoaderX
     with pytest.raises(ZeroDivisionError), use_plain_loaders("cpu", workers=0):
         raise ZeroDivisionError
@@ -429,7 +429,7 @@ def test_on_cuda_the_wrapper_gets_the_gpu(monkeypatch: pytest.MonkeyPatch) -> No
 
 @NEEDS_NO_CUDA
 def test_stock_launch_needs_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first half fails, FastReID starts processes on CPUs, and ``launch._gloo_process`` can go."""
+    """When the first half fails, FastReID starts processes on CPUs, and ``processes._do_with_gloo`` can go."""
     stock = importlib.import_module("fastreid.engine.launch")
     meeting = f"file://{tmp_path}/meeting"
     with pytest.raises(AssertionError, match="cuda is not available"):
@@ -443,7 +443,7 @@ def test_stock_launch_needs_cuda(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def main_func(word: str) -> None:
         seen.append((word, dist.get_backend(), comm.get_rank(), comm.get_local_rank(), comm.get_local_size()))
 
-    _gloo_process(0, _Job(main_func, ("word",), None), 1, 1, 0, meeting)
+    _do_with_gloo(0, _Job(main_func, ("word",), None), 1, 1, 0, meeting)
     assert seen == [("word", "gloo", 0, 0, 1)]
     assert not dist.is_initialized()
 
@@ -542,7 +542,7 @@ def test_stock_sampler_starts_again(name: str) -> None:
     torch.manual_seed(1)
     first = stream()
     torch.manual_seed(1)  # of which one of the samplers draws
-    assert stream() == first, "a run that is resumed behind its first epoch begins with the same images"
+    assert stream() == first, "a run that is resumed after its first epoch begins with the same images"
     assert not hasattr(sampler, "state_dict")
 
     batch_sampler = torch.utils.data.BatchSampler(sampler, 8, drop_last=True)
@@ -601,7 +601,7 @@ def test_the_loader_that_reads_ahead_is_started_anew_each_epoch(workers: int) ->
 @pytest.mark.parametrize("clip", [False, True], ids=["plain", "clipped"])
 @pytest.mark.parametrize("opt", ["SGD", "Adam"])
 def test_stock_resume_freezes_again(opt: str, clip: bool) -> None:
-    """When the first half fails, FastReID saves how long layers were frozen, and ``FrozenSteps`` can go."""
+    """When the first half fails, FastReID saves how long layers were frozen, and ``compat.FrozenSteps`` can go."""
     cfg = config("MODEL.FREEZE_LAYERS", ["backbone"], "SOLVER.FREEZE_ITERS", 2, "SOLVER.OPT", opt)
     cfg.SOLVER.CLIP_GRADIENTS.ENABLED = clip
 
@@ -658,7 +658,7 @@ def loop_log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixt
 
 
 def test_stock_loop_logs_tracebacks(loop_log: pytest.LogCaptureFixture) -> None:
-    """When the first half fails, FastReID's log leaves errors to who reports them; ``hide_known_errors`` can go."""
+    """When the first half fails, FastReID logs no tracebacks of its own, and ``compat.hide_known_errors`` can go."""
 
     def logged(error: Exception) -> bool:
         loop_log.clear()
@@ -676,7 +676,7 @@ def test_stock_loop_logs_tracebacks(loop_log: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.usefixtures("log_handlers")
 def test_stock_printer_divides_by_zero(fastreid_log: list[str]) -> None:
-    """When the first half fails, FastReID prints an epoch of one or two steps, and ``LinePrinter.write`` can go."""
+    """When the first half fails, FastReID prints epochs of one or two steps, and ``LinePrinter.write`` can go."""
     logging.getLogger("fastreid").setLevel(logging.INFO)
     with fastreid.utils.events.EventStorage(5) as storage:
         storage.epoch = 0
@@ -697,7 +697,7 @@ def test_stock_printer_divides_by_zero(fastreid_log: list[str]) -> None:
     values = "loss_drsl: 0.5 drsl_ap: 0.25 drsl_above_all: 0.125 lr: 1.00e-01"
     steps = [" ".join(line.split()) for line in fastreid_log]
     assert steps[:2] == [f"INFO epoch/iter: 0/5 {values}"] * 2
-    assert steps[2:] == [f"INFO eta: 0:00:00 epoch/iter: 0/6 {values}"], "and nothing behind the last step"
+    assert steps[2:] == [f"INFO eta: 0:00:00 epoch/iter: 0/6 {values}"], "and nothing after the last step"
 
 
 @pytest.fixture
@@ -722,7 +722,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_handlers: None) -
 
 @pytest.mark.skipif(os.name == "nt", reason="its make is a shell script")
 def test_stock_evaluator_exits_without_compiler(build: Callable[..., Path], fastreid_log: list[str]) -> None:
-    """When the first half fails, FastReID evaluates where it cannot compile; ``_compile_dependencies`` can go."""
+    """When the first half fails, FastReID evaluates uncompiled; ``FeatureEvaluator._compile_dependencies`` can go."""
     made = build(2)
     with pytest.raises(SystemExit):
         fastreid.evaluation.ReidEvaluator(config(), 2)
@@ -778,7 +778,7 @@ def test_every_promised_test_is_there() -> None:
 
 
 def test_stock_model_changes_its_images() -> None:
-    """When the first half fails, FastReID has mended it and ``keep_images`` can go."""
+    """When the first half fails, FastReID leaves the images of a batch alone, and ``compat.keep_images`` can go."""
     cfg = get_cfg()
     cfg.merge_from_list(["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512])
     model = fastreid.modeling.build_model(cfg).eval()
@@ -792,5 +792,8 @@ def test_stock_model_changes_its_images() -> None:
 
 
 def test_stock_processes_keep_their_own_buffers() -> None:
-    """When this fails, FastReID has mended it and ``share_buffers`` can go; that it works, two processes show."""
+    """When this fails, FastReID's processes share their buffers, and ``compat.share_buffers`` can go.
+
+    That it works, ``test_the_evaluation_of_a_training_is_of_what_it_saves`` shows.
+    """
     assert "broadcast_buffers=False" in inspect.getsource(fastreid.engine.defaults.DefaultTrainer.__init__)

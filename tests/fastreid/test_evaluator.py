@@ -232,7 +232,7 @@ def small(cameras: list[int], gallery: int) -> list[tuple[dict[str, Any], Tensor
 @pytest.mark.usefixtures("without_compiler")
 @pytest.mark.parametrize("left", SMALL)
 def test_stock_ranking_needs_a_large_gallery(left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the first half fails, FastReID ranks small galleries, and ``evaluation._any_gallery`` can go."""
+    """When the first half fails, FastReID ranks small galleries, and ``evaluation._rank_any_gallery`` can go."""
     rank = importlib.import_module("fastreid.evaluation.rank")
     monkeypatch.setattr(rank, "IS_CYTHON_AVAI", False)
     stock = rank.evaluate_rank
@@ -266,7 +266,7 @@ def test_other_galleries_are_ranked_as_by_fastreid(
     assert bool(asked) is by_fastreid
 
 
-def test_the_ranking_is_fastreids_again_behind_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ranking_is_fastreids_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     rank = importlib.import_module("fastreid.evaluation.rank")
     stock = rank.evaluate_rank
     cfg = get_cfg()
