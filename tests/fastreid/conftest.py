@@ -7,27 +7,6 @@ from typing import Any
 import pytest
 from hosts import FastReID
 
-SMALLEST = {
-    "MODEL.DEVICE": "cpu",
-    "MODEL.BACKBONE.NAME": "build_osnet_backbone",
-    "MODEL.BACKBONE.DEPTH": "x0_25",
-    "MODEL.BACKBONE.FEAT_DIM": 128,
-    "MODEL.BACKBONE.PRETRAIN": False,
-    "MODEL.HEADS.WITH_BNNECK": True,
-    "MODEL.LOSSES.NAME": '("CrossEntropyLoss", "DRSLoss")',
-    "INPUT.SIZE_TRAIN": "[64, 32]",
-    "INPUT.SIZE_TEST": "[64, 32]",
-    "DATALOADER.SAMPLER_TRAIN": "NaiveIdentitySampler",
-    "DATALOADER.NUM_INSTANCE": 2,
-    "DATALOADER.NUM_WORKERS": 0,
-    "SOLVER.IMS_PER_BATCH": 8,
-    "SOLVER.MAX_EPOCH": 1,
-    "SOLVER.WARMUP_ITERS": 2,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "TEST.EVAL_PERIOD": 1,
-    "SEED": 1,
-}
-
 
 @pytest.fixture
 def fastreid_root(demo_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -44,7 +23,7 @@ def fastreid_options() -> Callable[..., list[str]]:
     """``fastreid_options(output_dir, **{"SOLVER.BASE_LR": 0.1})``: the options of the smallest run, with changes."""
 
     def options(output_dir: Path, **changes: Any) -> list[str]:
-        settings = {**SMALLEST, "OUTPUT_DIR": output_dir, **changes}
+        settings = {**FastReID.smallest, "OUTPUT_DIR": output_dir, **changes}
         return [str(word) for pair in settings.items() for word in pair]
 
     return options
@@ -54,3 +33,17 @@ def fastreid_options() -> Callable[..., list[str]]:
 def host(demo_root: Path) -> FastReID:
     """The toolbox as the tests of both see it."""
     return FastReID(demo_root)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The folder of a run, below one that is yet to be made too."""
+    return tmp_path / "logs" / "run"
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
+    """The trainable tensors that each step moved, filled step by step."""
+    from trained_models import watch_moves
+
+    return watch_moves(monkeypatch)

@@ -9,11 +9,6 @@ import torch
 from hosts import FastReID
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "run"
-
-
 def test_all_that_is_wrong_is_told_at_once(unread: None, output: Path, tmp_path: Path, host: FastReID) -> None:
     file = tmp_path / "mine.yml"
     file.write_text("MODEL:\n  DEVISE: cpu\nSOLVER:\n  GAMMA: low\n", encoding="utf-8")

@@ -18,11 +18,6 @@ def run(trained: Callable[..., Path], tmp_path: Path) -> Path:
     return shutil.copytree(trained(), tmp_path / "trained")
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "run"
-
-
 def in_the_way(run: Path) -> dict[str, object]:
     return {"MODEL.BACKBONE.DEPTH": "x0_5", "MODEL.BACKBONE.FEAT_DIM": 256}
 

@@ -11,11 +11,6 @@ from comparing import content
 from hosts import FastReID
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "run"
-
-
 @pytest.mark.parametrize(
     ("name", "folder", "how"),
     [

@@ -12,12 +12,6 @@ from hosts import FastReID
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.problems import config_problems
 
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "run"
-
-
 BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"SOLVER.BASE_LRR": 1}, ("unknown key SOLVER.BASE_LRR", "did you mean SOLVER.BASE_LR")),
     ({"SOLVER.MAX_EPOCH": 1.5}, ("SOLVER.MAX_EPOCH takes a value of type int, like 120", "got '1.5'")),

@@ -9,11 +9,6 @@ import torch
 from hosts import FastReID
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "logs" / "run"
-
-
 def test_a_learning_rate_that_is_too_high(output: Path, host: FastReID) -> None:
     options = {"SOLVER.BASE_LR": 1e30, "SOLVER.WARMUP_ITERS": 0}
     message = host.refusal(output, **options)

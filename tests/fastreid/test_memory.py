@@ -12,8 +12,9 @@ from comparing import assert_equal_runs
 from hosts import FastReID
 from stopping import STEPS, interrupt_at
 from torch import Tensor
+from watching import Call, watch_losses
 
-from drsl_plugin import DRSLoss, drsl_loss
+from drsl_plugin import drsl_loss
 from drsl_plugin.fastreid import DRSLBaseline
 from drsl_plugin.fastreid.config import get_cfg
 from drsl_plugin.fastreid.host import fastreid
@@ -43,18 +44,9 @@ class TwoFeatures(DRSLBaseline):
 
 
 @pytest.fixture
-def seen(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the losses of a run got, call by call."""
-    calls: list[dict[str, Any]] = []
-    forward = DRSLoss.forward
-
-    def watched(self: Any, embeddings: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Any:
-        entries = self.memory.entries() if self.memory is not None else None
-        calls.append({"temperature": self.temperature, "kept": 0 if entries is None else len(entries[0])})
-        return forward(self, embeddings, labels, *args, **kwargs)
-
-    monkeypatch.setattr(DRSLoss, "forward", watched)
-    return calls
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """What the losses of a run get, call by call."""
+    return watch_losses(monkeypatch)
 
 
 def model_of(**changes: Any) -> Any:
@@ -160,9 +152,9 @@ def test_statistics_that_are_made_exact_at_the_end_are_no_steps(
 
 
 def test_all_features_have_the_temperature(
-    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, seen: list[dict[str, Any]]
+    fastreid_root: Path, tmp_path: Path, fastreid_options: Options, seen: list[Call]
 ) -> None:
     main(fastreid_options(tmp_path / "run", **MEMORY, **COSINE, **TWO_FEATURES))
     shown = [row["temperature"] for row in RunFolder(tmp_path / "run").rows() if "lr" in row]
-    assert [call["temperature"] for call in seen] == [each for each in shown for _ in range(2)]
-    assert [call["kept"] for call in seen] == [0, 0, 0, 0, 16, 16, 20, 20]
+    assert [call.temperature for call in seen] == [each for each in shown for _ in range(2)]
+    assert [call.kept for call in seen] == [0, 0, 0, 0, 16, 16, 20, 20]
