@@ -63,6 +63,7 @@ def test_degenerate_batches_have_a_finite_loss_and_gradient(batch, settings, dev
         assert torch.isfinite(gradient).all()
 
 
+@pytest.mark.kernel
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("settings", SETTINGS, ids=name)
 @pytest.mark.parametrize("batch", WITHOUT_QUERY.values(), ids=WITHOUT_QUERY)

@@ -123,7 +123,7 @@ def compute_loss_and_gradients(
     # The kernel's work does not depend on the number of positives, which only the device knows.
     most = 0 if use_kernel or not len(labels) else int(identities.counts.max())
     parts = torch.zeros(len(labels), 4, dtype=queries.dtype, device=queries.device)
-    if most or use_kernel:
+    if most or (use_kernel and len(labels)):
         size = _choose_chunk_size(queries, len(identities.ref_labels), most, settings)
         workspace = queries.new_empty(size, most, len(identities.ref_labels))
         for start in range(0, len(labels), size):
