@@ -40,7 +40,8 @@ def below_least(values: Mapping[str, Any], least: Mapping[str, float]) -> Iterat
     for key, value in values.items():
         numbers = value if isinstance(value, (list, tuple)) else [value]
         if key in least and not all(least[key] <= number < math.inf for number in numbers):
-            yield SettingError(key, value, f"must be {least[key]} or above")
+            kind = "" if all(map(math.isfinite, numbers)) else "a finite number, "
+            yield SettingError(key, value, f"must be {kind}{least[key]} or above")
 
 
 def missing_file(setting: Keyed, *, home: bool = True) -> Iterator[SettingError]:

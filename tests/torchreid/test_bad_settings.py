@@ -60,6 +60,7 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"data.height": 0}, ("data.height 0: must be 1 or above",)),
     ({"train.print_freq": 0}, ("train.print_freq 0: must be 1 or above",)),
     ({"test.ranks": "[1, 0]"}, ("test.ranks [1, 0]: must be 1 or above",)),
+    ({"train.lr": "1e999"}, ("train.lr inf: must be a finite number, 0 or above",)),
     ({"test.visrank": True}, ("test.visrank True", "set test.evaluate True")),
     ({"model.resume": "missing.pth"}, ("model.resume missing.pth: no such file",)),
 ]
