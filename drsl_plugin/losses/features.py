@@ -43,7 +43,7 @@ def compare_memories(saved: Sequence[MemoryState] | None, size: int) -> MemoryCa
         return MemoryCase.NONE_SAVED if size else MemoryCase.NONE
     if not size:
         return MemoryCase.NONE_WANTED
-    return MemoryCase.SAME if all(state["size"] == size for state in saved) else MemoryCase.ANOTHER_SIZE
+    return MemoryCase.SAME if all(state.get("size") == size for state in saved) else MemoryCase.ANOTHER_SIZE
 
 
 class FeatureLosses(nn.ModuleList):

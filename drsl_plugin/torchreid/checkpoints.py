@@ -12,6 +12,7 @@ from torch import nn
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.losses import FeatureLosses
+from drsl_plugin.losses.features import MemoryCase, compare_memories
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
 from drsl_plugin.toolbox.types import Scheduler
@@ -118,16 +119,18 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
         engine: the engine, of any loss.
 
     Raises:
-        SettingError: memories of another size.
+        SettingError: memories of another size, or no states of memories.
     """
     criteria: FeatureLosses | None = getattr(engine, "criteria", None)
     memory = None if criteria is None else criteria.of(0).memory
-    kept = MEMORY in checkpoint
-    if memory is not None and not kept:
-        print(f'"{path}" holds no memory of embeddings: that of loss.drsl.memory_size {memory.size} starts empty')
-    elif kept and memory is None:
+    size = 0 if memory is None else memory.size
+    case = compare_memories(checkpoint.get(MEMORY), size)
+    if case is MemoryCase.NONE_SAVED:
+        setting = f"{DRSL_KEYS.dotted('memory_size')} {size}"
+        print(f'"{path}" holds no memory of embeddings: that of {setting} starts empty')
+    elif case is MemoryCase.NONE_WANTED:
         print(f'"{path}" holds a memory of embeddings, which this run leaves aside: it has none')
-    elif kept and criteria is not None:
+    elif case is not MemoryCase.NONE and criteria is not None:
         try:
             criteria.load_memory_state(checkpoint[MEMORY], next(engine.model.parameters()).device)
         except SettingError as error:
