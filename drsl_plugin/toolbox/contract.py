@@ -70,7 +70,7 @@ class Toolbox(Protocol):
 
     @property
     def name(self) -> str:
-        """Of its module, of the command that runs it and of the folder of its presets."""
+        """The name of its module, of the command that runs it and of the folder of its presets."""
 
     @property
     def title(self) -> str:
@@ -82,7 +82,7 @@ class Toolbox(Protocol):
 
     @property
     def script(self) -> str:
-        """The script whose arguments its command takes, below its clone."""
+        """The script, below its clone, whose arguments its command takes too."""
 
     @property
     def script_example(self) -> str:
@@ -99,10 +99,10 @@ class Toolbox(Protocol):
         """Tell whether a dotted key reads like one of its configuration, known or not."""
 
     def wrote(self, config: Mapping[str, Any]) -> bool:
-        """Tell whether nested settings, as of a run's ``config.yaml``, are its own."""
+        """Tell whether nested settings, such as those of a run's ``config.yaml``, are of its own configuration."""
 
     def evaluation_settings(self, config: Mapping[str, Any]) -> EvaluationSettings:
-        """Return how a run with these nested settings evaluated; cosine where they do not say."""
+        """Return how a run with these nested settings evaluated: by cosine where they do not say."""
 
     def build_arguments(self, request: RunRequest) -> list[str]:
         """Return the arguments of its command that start a run, or go on from a checkpoint."""

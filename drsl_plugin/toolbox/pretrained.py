@@ -21,7 +21,7 @@ def explained_download(setting: str, model: str, *, enabled: bool) -> Iterator[N
     """Turn a failed download of ImageNet weights into one line that says where to put the file.
 
     Args:
-        setting: the setting that asks for them, ``model.pretrained`` or ``MODEL.BACKBONE.PRETRAIN``.
+        setting: the key that asks for them, as the toolbox spells it.
         model: the model that they are for.
         enabled: whether it does.
 

@@ -48,13 +48,3 @@ class Scheduler(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take a state."""
-
-
-class Writer(Protocol):
-    """TensorBoard's writer of values."""
-
-    def add_scalar(self, tag: str, value: float, step: int, /) -> None:
-        """Write a value."""
-
-    def close(self) -> None:
-        """Write what is left."""

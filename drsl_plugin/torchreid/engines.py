@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drsl_plugin.errors import SettingError
+from drsl_plugin.errors import RangeError, SettingError
 from drsl_plugin.losses import (
     DRSLoss,
     DRSLParts,
@@ -186,7 +186,7 @@ class VideoDRSLEngine(ImageDRSLEngine):
         """Check and keep the pooling method."""
         super().__init__(*args, **kwargs)
         if pooling_method not in ("avg", "max"):
-            raise ValueError(f"pooling_method must be 'avg' or 'max', got {pooling_method!r}")
+            raise RangeError("pooling_method", pooling_method, "'avg' or 'max'")
         self.pooling_method = pooling_method
 
     parse_data_for_train = torchreid.engine.VideoTripletEngine.parse_data_for_train

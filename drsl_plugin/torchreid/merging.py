@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 from yacs.config import CfgNode
 
-from drsl_plugin.errors import DRSLError, SettingError, UnknownKeyError
+from drsl_plugin.errors import SettingError, UnknownKeyError
 from drsl_plugin.toolbox.merging import KeyTypeError, UnpairedError, find_unpaired, leaves
 from drsl_plugin.torchreid.config import settings
 
@@ -21,16 +21,15 @@ def merge_file(cfg: CfgNode, path: Path) -> list[SettingError]:
         What is wrong with it: unknown keys, values of another type.
 
     Raises:
-        DRSLError: a file that cannot be read, or no YAML mapping.
+        SettingError: a file that cannot be read, or no YAML mapping.
     """
-    where = f"--config-file {path}"
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DRSLError(f"{where}: {' '.join(str(error).split())}") from error
+        raise SettingError("--config-file", path, " ".join(str(error).split())) from error
     if not isinstance(tree, dict):
-        raise DRSLError(f"{where}: expected keys like model.name, got {type(tree).__name__}")
-    return merge_settings(cfg, dict(leaves(tree)), where)
+        raise SettingError("--config-file", path, f"expected keys like model.name, got {type(tree).__name__}")
+    return merge_settings(cfg, dict(leaves(tree)), f"--config-file {path}")
 
 
 def merge_options(cfg: CfgNode, options: Sequence[str]) -> list[SettingError]:

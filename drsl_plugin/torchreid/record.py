@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.config import dump
 from drsl_plugin.torchreid.host import torchreid
+
+OnStep: TypeAlias = Callable[[int, int, int], None]
+"""What is called after each training step with the epoch, the step in it and the number of steps in it, from 1."""
 
 
 class Evaluation(NamedTuple):
@@ -39,8 +42,7 @@ class RunRecord(NamedTuple):
     """The file of the weights that an evaluation without a training is of."""
     resumed: tuple[Path, dict[str, Any]] | None = None
     """The checkpoint that the run goes on from: its place and what it holds."""
-    on_step: Callable[[int, int, int], None] | None = None
-    """Called after each training step with the epoch, the step in it and the number of steps in it, from 1."""
+    on_step: OnStep | None = None
 
 
 def describe_run(
@@ -49,7 +51,7 @@ def describe_run(
     *,
     preset: str | None = None,
     checkpoint: dict[str, Any] | None = None,
-    on_step: Callable[[int, int, int], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> RunRecord:
     """Return the record of a configuration's run.
 
@@ -58,7 +60,7 @@ def describe_run(
         argv: the command's arguments.
         preset: the name of the preset that it came from.
         checkpoint: what ``cfg.model.resume`` holds, where the run goes on from it.
-        on_step: see :class:`RunRecord`.
+        on_step: called after each training step.
     """
     facts = environment(seed=cfg.train.seed, preset=preset, argv=argv, toolbox=torchreid, cuda=cfg.use_gpu)
     return RunRecord(

@@ -12,12 +12,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from drsl_plugin.errors import DRSLError, raise_all
+from drsl_plugin.errors import SettingError, raise_all
 from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
 from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
 from drsl_plugin.toolbox.patching import replaced, replaced_all
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.building import build_engine
+from drsl_plugin.torchreid.checkpoints import RESUME
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
@@ -80,9 +81,8 @@ def _drsl_in_default_config(script: Path) -> Iterator[list[ConfigNode]]:
         module = importlib.import_module("default_config")
         original = module.get_default_config
     except (ModuleNotFoundError, AttributeError) as error:
-        raise DRSLError(
-            f"drsl run {script}: needs upstream's default_config.py with get_default_config beside it ({error})"
-        ) from error
+        needs = f"needs upstream's default_config.py with get_default_config beside it ({error})"
+        raise SettingError("drsl run", script, needs) from error
     made: list[ConfigNode] = []
 
     def get_default_config() -> ConfigNode:
@@ -140,7 +140,7 @@ def _triplet_or_drsl(triplet: type, configs: list[ConfigNode], argv: Sequence[st
             if cfg is None or cfg.loss.name != "drsl":
                 return super().__new__(cls)
             given = inspect.signature(triplet).bind(*args, **kwargs).arguments
-            checkpoint = load(cfg.model.resume, "model.resume") if cfg.model.resume else None
+            checkpoint = load(cfg.model.resume, RESUME) if cfg.model.resume else None
             return build_engine(
                 cfg,
                 given["datamanager"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,19 +13,17 @@ from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.building import build_engine
-from drsl_plugin.torchreid.checkpoints import resume
+from drsl_plugin.torchreid.checkpoints import RESUME, resume
 from drsl_plugin.torchreid.data import build_datamanager
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
 from drsl_plugin.torchreid.model import build_model
 from drsl_plugin.torchreid.problems import problems
-from drsl_plugin.torchreid.record import Evaluation, describe_run
+from drsl_plugin.torchreid.record import Evaluation, OnStep, describe_run
 from drsl_plugin.torchreid.recording import RecordedRun, was_evaluated
 from drsl_plugin.torchreid.sharing import parallelize, seed_apart, share_batches
 from drsl_plugin.torchreid.types import DataManager
-
-OnStep = Callable[[int, int, int], None]
 
 
 def train(
@@ -92,7 +90,7 @@ def _build_run(
         if not cfg.test.evaluate and (left < 0 or (left == 0 and was_evaluated(checkpoint))):
             needs = f"has {epochs} epochs behind it and train.max_epoch is {cfg.train.max_epoch}; a larger one trains "
             needs += "on, test.evaluate True with model.load_weights evaluates"
-            raise SettingError("model.resume", cfg.model.resume, needs)
+            raise SettingError(RESUME, cfg.model.resume, needs)
     print(f"Building {cfg.loss.name}-engine for {cfg.data.type}-reid")
     record = describe_run(cfg, argv, preset=preset, checkpoint=checkpoint, on_step=on_step)
     engine: RecordedRun = build_engine(cfg, datamanager, model, optimizer, scheduler, record)

@@ -43,7 +43,7 @@ def _negatives(
     temperature,
     REFERENCES: tl.constexpr,
 ):
-    """Some references of a query: the negatives, their scores; 1 if all are surely ahead, -1 if all behind, or 0."""
+    """Some references of a query: the negatives, their scores; 1 if surely all are ahead, -1 if surely none, else 0."""
     columns = first + tl.arange(0, REFERENCES)
     inside = columns < references
     negative = inside & (tl.load(ref_labels + columns, mask=inside, other=0) != label)
