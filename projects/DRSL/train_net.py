@@ -24,7 +24,7 @@ from fastreid.utils import comm
 
 
 def setup(args):
-    """Create configs and perform basic setups."""
+    """Merge the configuration, check it, and set the process up as FastReID does."""
     cfg = get_cfg()
     add_drsl_config(cfg)
     with plain_config_errors("train_net.py"):
@@ -37,6 +37,7 @@ def setup(args):
 
 
 def main(args):
+    """Train, or evaluate with ``--eval-only``; runs in each process."""
     cfg = setup(args)
 
     if args.eval_only:

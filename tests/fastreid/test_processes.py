@@ -14,7 +14,7 @@ import pytest
 import torch
 from ended import OF_TORCH, Ended
 from hosts import HOSTS, Host
-from tiny import tiny
+from jobs import exact
 from worlds import Work, assert_near, do_all, do_alone, free_port, left_by, moved
 
 from drsl_plugin.errors import DRSLError
@@ -25,25 +25,7 @@ from drsl_plugin.runs.folder import RunFolder
 Options = Callable[..., list[str]]
 STEPS = 4  # of an epoch
 
-EXACT: dict[str, dict[str, Any]] = {
-    "drsl": {"losses": "drsl alone"},
-    "drsl and classes": {},
-    "drsl, linear and euclidean": {
-        "distance": "euclidean",
-        "relaxation": "linear",
-        "sort": "order",
-        "temperature": 0.5,
-    },
-    "drsl with a memory": {"memory_size": 40, "memory_warmup": 1},
-}
-# The sampler draws the same batch for any number of processes, and gives each its share of it.
-EXACT_ALL = {
-    "sampler": "BalancedIdentitySampler",
-    "batch": 16,
-    "epochs": 2,
-    "TEST.EVAL_PERIOD": 2,
-    "SOLVER.CHECKPOINT_PERIOD": 2,
-}
+NAMES = ("drsl alone", "drsl and classes", "linear and euclidean", "with a memory")
 USUAL = {
     "MODEL.LOSSES.DRSL.MEMORY_SIZE": 20,
     "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "linear",
@@ -82,10 +64,7 @@ def four(tmp_path_factory: pytest.TempPathFactory, host: Host) -> Path:
 
 
 def works(host: Host, folder: Path) -> list[Work]:
-    return [
-        Work(host.words(folder / name, **tiny(host), **EXACT_ALL, **changes), folder / "notes" / name)
-        for name, changes in EXACT.items()
-    ]
+    return [Work(host.words(folder / name, **exact(host, name)), folder / "notes" / name) for name in NAMES]
 
 
 def do_all_and_fail(root: Path, works: Sequence[Work]) -> None:
@@ -100,7 +79,7 @@ def do_all_and_fail(root: Path, works: Sequence[Work]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", NAMES)
 def test_gradients_are_those_of_one_process(name: str, one: Path, four: Path) -> None:
     (alone,), together = left_by(one / "notes" / name), left_by(four / "notes" / name)
     assert len(together) == 4
@@ -114,7 +93,7 @@ def test_gradients_are_those_of_one_process(name: str, one: Path, four: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", NAMES)
 def test_logs_are_those_of_one_process(name: str, host: Host, one: Path, four: Path) -> None:
     alone, together = (RunFolder(folder / name).rows() for folder in (one, four))
     assert [row.keys() for row in together] == [row.keys() for row in alone]

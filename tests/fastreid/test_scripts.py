@@ -26,7 +26,7 @@ Options = Callable[..., list[str]]
 NAMES = "MODEL.LOSSES.NAME"
 
 
-# Trainers of teams' own, which stand in the script behind its imports.
+# Trainers of teams' own, which stand in the script after its imports.
 HOOKS = """
 from fastreid.engine import hooks
 
@@ -197,12 +197,17 @@ def test_a_script_evaluates_weights(arguments: Options, tmp_path: Path, capfd: p
 # Scripts with a trainer of their own
 
 
-def test_hooks_of_a_teams_own(
-    script: Path, arguments: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("trainer", "said"),
+    [(HOOKS, "my own hook"), (LOADER, "my own loader"), (OWN_MODEL, "my own model")],
+    ids=["hooks", "loader", "model"],
+)
+def test_a_part_of_a_teams_own(
+    trainer: str, said: str, script: Path, arguments: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    own_trainer(script, HOOKS)
+    own_trainer(script, trainer)
     run.main(arguments())
-    assert "my own hook" in capfd.readouterr().out
+    assert said in capfd.readouterr().out
     assert "loss_drsl" in first_and_last(tmp_path / "run")[0]
 
 
@@ -213,15 +218,6 @@ def test_hooks_without_those_of_the_trainer(script: Path, arguments: Options, tm
     checkpoint = torch.load(tmp_path / "run/model_final.pth", weights_only=False)
     assert checkpoint["epoch"] == 1
     assert (tmp_path / "run/features-Market1501.npz").exists()
-
-
-def test_a_loader_of_a_teams_own(
-    script: Path, arguments: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    own_trainer(script, LOADER)
-    run.main(arguments())
-    assert "my own loader" in capfd.readouterr().out
-    assert "loss_drsl" in first_and_last(tmp_path / "run")[0]
 
 
 def test_data_that_a_team_reads_in_its_own_way(script: Path, arguments: Options, tmp_path: Path) -> None:
@@ -237,15 +233,6 @@ def test_an_evaluator_of_a_teams_own(
     run.main(arguments())
     assert "my own evaluator" in capfd.readouterr().out
     assert "mAP" in first_and_last(tmp_path / "run")[1]
-
-
-def test_a_model_of_a_teams_own(
-    script: Path, arguments: Options, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    own_trainer(script, OWN_MODEL)
-    run.main(arguments())
-    assert "my own model" in capfd.readouterr().out
-    assert "loss_drsl" in first_and_last(tmp_path / "run")[0]
 
 
 def test_a_loop_of_a_teams_own(script: Path, arguments: Options, capfd: pytest.CaptureFixture[str]) -> None:

@@ -11,11 +11,11 @@ from drsl_plugin.runs.folder import RunFolder
 
 
 def test_runs_go_on_evaluate_and_are_refused(host: Host, tmp_path: Path) -> None:
-    with interrupted(host_steps := 5):
+    with interrupted(5):
         ended = host.run(tmp_path / "run", epochs=2)
     assert ended.code == 130
     assert ended.lines[-1].startswith("drsl: interrupted")
-    assert len(host.steps(tmp_path / "run")) < host_steps
+    assert len(host.steps(tmp_path / "run")) < 5
     host.train(tmp_path / "run", epochs=2, resume=True)
     assert [row["epoch"] for row in host.evaluations(tmp_path / "run")][-1] == 2
     host.train(tmp_path / "more", epochs=3, resume=host.checkpoint(tmp_path / "run"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from comparing import assert_equal_runs, unequal
+from comparing import assert_equal_runs, content, unequal
 from hosts import Host, interrupted
 
 from drsl_plugin.runs.folder import RunFolder
@@ -101,14 +101,13 @@ def test_how_often_a_run_evaluates_does_not_change_what_it_learns(host: Host, tr
 
 def test_an_optimizer_of_another_kind_does_not_go_on(host: Host, trained: Callable[..., Path], tmp_path: Path) -> None:
     folder = shutil.copytree(trained(), tmp_path / "run")
-    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
+    before = content(folder)
     for name, value, told in host.other_states:
         error = host.refusal(folder, epochs=4, resume=True, **{name: value})
         assert error.startswith(host.key("resume"))
         assert f"the state of another {host.key(name)} than {told}" in error
         assert error.count(host.key("resume")) == 1
-        after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "log.txt"}
-        assert after == before
+        assert content(folder) == before
 
 
 # The best so far
