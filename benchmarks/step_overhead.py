@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from types import SimpleNamespace
-from typing import Any
 
 import torch
 import torchreid
+from training_step import build_batch, build_engine, time_step
 
 from drsl_plugin.torchreid import ImageDRSLEngine
-
-IDENTITIES, INSTANCES = 16, 4
 
 
 def main() -> None:
@@ -30,15 +26,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    pids = torch.arange(IDENTITIES).repeat_interleave(INSTANCES)
-    batch = {"img": torch.randn(len(pids), 3, args.height, args.width), "pid": pids}
-    engines = {"triplet": engine(torchreid.engine.ImageTripletEngine), "drsl": engine(ImageDRSLEngine)}
+    batch = build_batch(args.height, args.width)
+    classes = {"triplet": torchreid.engine.ImageTripletEngine, "drsl": ImageDRSLEngine}
+    engines = {name: build_engine(engine_class, weight_x=1.0) for name, engine_class in classes.items()}
 
     times: dict[str, list[float]] = {name: [] for name in engines}
     for step in range(args.steps + 2):
         for name in sorted(engines, reverse=bool(step % 2)):  # each goes first every other time
-            seconds = timed_step(engines[name], batch)
+            seconds = time_step(engines[name], batch)
             if step >= 2:
                 times[name].append(seconds)
 
@@ -48,23 +43,8 @@ def main() -> None:
     ratios = [drsl / triplet for drsl, triplet in zip(times["drsl"], times["triplet"], strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4)
     print(f"drsl / triplet: {middle:.3f} (quartiles {low:.3f} to {high:.3f}, {len(ratios)} pairs of steps)")
-    print(f"torch {torch.__version__}, {args.threads} thread(s), {args.height} x {args.width}, batch {len(pids)}")
-
-
-def engine(engine_class: Any) -> Any:
-    """Build an engine on a model of its own, with the same weights for each."""
-    torch.manual_seed(0)
-    model = torchreid.models.build_model("osnet_x0_25", IDENTITIES, loss="triplet", pretrained=False)
-    datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=IDENTITIES)
-    model.train()
-    optimizer = torchreid.optim.build_optimizer(model, lr=0.0003)
-    return engine_class(datamanager, model, optimizer, weight_x=1.0, use_gpu=False)
-
-
-def timed_step(engine: Any, batch: dict[str, Any]) -> float:
-    start = time.perf_counter()
-    engine.forward_backward(batch)
-    return time.perf_counter() - start
+    where = f"torch {torch.__version__}, {args.threads} thread(s)"
+    print(f"{where}, {args.height} x {args.width}, batch {len(batch['pid'])}")
 
 
 if __name__ == "__main__":

@@ -11,17 +11,13 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torchreid
 from torch import Tensor
+from training_step import build_batch, build_engine, time_step
 
 from drsl_plugin.torchreid import ImageDRSLEngine
-
-IDENTITIES, INSTANCES = 16, 4
 
 
 def main() -> None:
@@ -33,16 +29,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    pids = torch.arange(IDENTITIES).repeat_interleave(INSTANCES)
-    batch = {"img": torch.randn(len(pids), 3, args.height, args.width), "pid": pids}
-    engines = {size: engine(size) for size in (0, *args.sizes)}
+    batch = build_batch(args.height, args.width)
+    engines = {size: build_engine(ImageDRSLEngine, sub_batch=size) for size in (0, *args.sizes)}
 
     kept = {size: Kept(each.model).peak_of(each, batch) for size, each in engines.items()}
     times: dict[int, list[float]] = {size: [] for size in engines}
     for step in range(args.steps + 1):
         for size in sorted(engines, reverse=bool(step % 2)):  # each goes first every other time
-            seconds = timed_step(engines[size], batch)
+            seconds = time_step(engines[size], batch)
             if step:
                 times[size].append(seconds)
 
@@ -55,23 +49,8 @@ def main() -> None:
             f"sub-batches of {size}: {kept[size] / 2**20:.0f} MiB, {kept[size] / kept[0]:.3f} of it; "
             f"time {middle:.2f} (quartiles {low:.2f} to {high:.2f}, {len(ratios)} pairs of steps)"
         )
-    print(f"torch {torch.__version__}, {args.threads} thread(s), {args.height} x {args.width}, batch {len(pids)}")
-
-
-def engine(sub_batch: int) -> Any:
-    """Build an engine on a model of its own, with the same weights for each."""
-    torch.manual_seed(0)
-    model = torchreid.models.build_model("osnet_x0_25", IDENTITIES, loss="triplet", pretrained=False)
-    datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=IDENTITIES)
-    model.train()
-    optimizer = torchreid.optim.build_optimizer(model, lr=0.0003)
-    return ImageDRSLEngine(datamanager, model, optimizer, use_gpu=False, sub_batch=sub_batch)
-
-
-def timed_step(engine: Any, batch: dict[str, Any]) -> float:
-    start = time.perf_counter()
-    engine.forward_backward(batch)
-    return time.perf_counter() - start
+    where = f"torch {torch.__version__}, {args.threads} thread(s)"
+    print(f"{where}, {args.height} x {args.width}, batch {len(batch['pid'])}")
 
 
 class Kept:
