@@ -28,19 +28,19 @@ class Identities(NamedTuple):
     """``(N,)``: number of positives, the query itself not among them."""
 
     def weights(self, dtype: torch.dtype) -> Tensor:
-        """``(N,)``: weights that average over the positives of each query, then over the queries that have one."""
+        """Return weights, ``(N,)``, that average over a query's positives, then over the queries that have one."""
         queries = (self.counts > 0).sum().clamp(min=1)
         return (self.counts.clamp(min=1) * queries).to(dtype).reciprocal()
 
     def columns(self, rows: slice, most: int) -> tuple[Tensor, Tensor]:
-        """Columns of the positives of some queries, ``(n, most)``, and which of them are real rather than padding."""
+        """Return the columns of the positives of some queries, ``(n, most)``, and which of them are no padding."""
         nth = torch.arange(most, device=self.order.device)
         nth_other = nth + (nth >= self.place[rows].unsqueeze(1)).to(nth.dtype)  # steps over the query itself
         places = (self.start[rows].unsqueeze(1) + nth_other).clamp(max=max(len(self.order) - 1, 0))
         return self.order[places], nth < self.counts[rows].unsqueeze(1)
 
     def is_same(self, rows: slice) -> Tensor:
-        """``(n, R)``: true where a reference has the label of the query, as the query itself has."""
+        """Return ``(n, R)``: true where a reference has the label of the query, as the query itself has."""
         return self.labels[rows].unsqueeze(1) == self.ref_labels
 
 

@@ -35,7 +35,7 @@ def kernel_rows(
     settings: DRSLSettings,
     exact: bool,
 ) -> RowGradients:
-    """Loss of some queries and its gradient in their scores; no shape depends on the labels.
+    """Return the loss of some queries and its gradient in their scores; no shape depends on the labels.
 
     Args:
         scores: ``(n, R)``.
@@ -88,9 +88,9 @@ def _halves(value: float) -> tuple[float, float]:
 
 
 def _reach(scores: Tensor, settings: DRSLSettings) -> float:
-    """How far from 0 the gap is, in temperatures, from where on all references together count as exact steps.
+    """Return from which gap on, in temperatures, the steps of all references together count as exact.
 
-    What R steps leave out there is less than half a unit in the last place of 1, which a rank is at least.
+    What R steps leave out beyond it is less than half a unit in the last place of 1, the least that a rank can be.
     """
     if settings.relaxation == "linear":
         return 1.0

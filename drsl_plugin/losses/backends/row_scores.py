@@ -14,13 +14,13 @@ class RowScores(Protocol):
     """Scores of queries against references, forward and backward for a slice of the queries."""
 
     def rows(self, rows: slice) -> Tensor:
-        """Scores of these queries, ``(n, R)``: against the queries themselves, then against the other references."""
+        """Return the scores of these queries, ``(n, R)``: against all queries, then against the other references."""
 
     def add(self, rows: slice, gradient: Tensor) -> None:
         """Add to the gradient of the embeddings what a gradient of the last rows' scores, ``(n, R)``, says of it."""
 
     def gradients(self) -> list[Tensor]:
-        """Gradient of the queries and, where there are any, of the other references; empty where not wanted."""
+        """Return the gradient of the queries and, if there are any, of the other references; empty where not wanted."""
 
 
 class _Directions(NamedTuple):
@@ -44,7 +44,7 @@ class CosineRows:
         self._others = None if others is None else _directions(others, wanted=wanted[1])
 
     def rows(self, rows: slice) -> Tensor:
-        """Cosines of these queries."""
+        """Return the cosines of these queries."""
         unit = self._queries.unit
         if self._others is None:
             return unit[rows] @ unit.T
@@ -70,7 +70,7 @@ class CosineRows:
                 self._others.gradient.addmm_(rest.T, unit[rows])
 
     def gradients(self) -> list[Tensor]:
-        """Take the gradients through the normalisation."""
+        """Return the gradients, taken through the normalisation."""
         return [_through_normalisation(each) for each in (self._queries, self._others) if each is not None]
 
 
@@ -96,7 +96,7 @@ class EuclideanRows:
         self._distances: list[Tensor] = []
 
     def rows(self, rows: slice) -> Tensor:
-        """Scores of these queries."""
+        """Return the scores of these queries, and keep what their gradient needs."""
         queries = self._blocks[0][rows]
         # Without the matrix product: exact where two embeddings nearly agree, which is where the ranks are decided.
         self._distances = [torch.ops.aten._cdist_forward(queries, block, 2.0, 2) for block in self._blocks]
@@ -122,7 +122,7 @@ class EuclideanRows:
                 total += backward(each.T.contiguous(), block, queries, 2.0, distances.T.contiguous())
 
     def gradients(self) -> list[Tensor]:
-        """Take the gradients through the scaling."""
+        """Return the gradients, taken through the scaling."""
         return [self._scale.new_empty(0) if each is None else each / self._scale for each in self._gradients]
 
 

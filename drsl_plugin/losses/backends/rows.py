@@ -66,7 +66,7 @@ def row_gradients(
     exact: bool,
     workspace: Tensor,
 ) -> RowGradients:
-    r"""Loss of some queries and its gradient in their scores.
+    r"""Return the loss of some queries and its gradient in their scores.
 
     With :math:`R = R^+ + F`, the weight w of a query's positive and :math:`h = H'`:
 
