@@ -25,7 +25,7 @@ class GeneratorStates(NamedTuple):
     """None where nobody has imported numpy."""
 
 
-def read_generators(model: nn.Module) -> GeneratorStates:
+def note_generators(model: nn.Module) -> GeneratorStates:
     """Return the states of the generators of the CPU and of the CUDA devices that a model is on."""
     numpy = sys.modules.get("numpy")
     return GeneratorStates(
@@ -37,7 +37,7 @@ def read_generators(model: nn.Module) -> GeneratorStates:
 
 
 def restore_generators(states: GeneratorStates) -> None:
-    """Put the generators back into the states that :func:`read_generators` returned."""
+    """Put the generators back into the states that :func:`note_generators` returned."""
     torch.set_rng_state(states.cpu)
     for device, cuda in states.cuda.items():
         torch.cuda.set_rng_state(cuda, device)

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.losses.nested import count_samples, iterate_tensors, join_outputs
-from drsl_plugin.losses.replay import keep_buffers, read_generators, restore_generators
+from drsl_plugin.losses.replay import keep_buffers, note_generators, restore_generators
 
 
 class TwoStage:
@@ -77,7 +77,7 @@ class TwoStage:
         parts = []
         with keep_buffers(self._network), torch.no_grad():
             for sub_batch in self._sub_batches:
-                self._states.append(read_generators(model))
+                self._states.append(note_generators(model))
                 with context():
                     parts.append(self._network(sub_batch))
         torch.clear_autocast_cache()  # of older torch: weights that were cast without a graph
@@ -96,7 +96,7 @@ class TwoStage:
             raise RuntimeError("TwoStage.backward() comes after the loss's own backward(), which has not been called")
         self._is_done = True
         pieces = zip(*(_split(output.grad, self._sizes) for output in iterate_tensors(self.outputs)), strict=True)
-        after = read_generators(self._model)
+        after = note_generators(self._model)
         try:
             for number, (sub_batch, state, piece) in enumerate(
                 zip(self._sub_batches, self._states, pieces, strict=True), start=1
