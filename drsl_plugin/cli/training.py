@@ -63,7 +63,7 @@ def demo(
     """Render a data set, train on it, show the results."""
     settings = {"identities": identities, "cameras": cameras, "images": images, "seed": seed}
     if data_only is not None:
-        from drsl_plugin.data.progress import render_with_progress
+        from drsl_plugin.toolbox.rendering import render_with_progress
 
         render_with_progress(data_only, settings)
     else:

@@ -131,6 +131,10 @@ class FastReIDToolbox:
         """Say which variable names the folder where it looks for data sets."""
         return f"${ROOT} ({'is set' if ROOT in os.environ else 'is not set, so ./datasets'})"
 
+    def name_data_root(self, root: str) -> str:
+        """Return the variable that names a folder of data sets, set to it."""
+        return f"{ROOT}={root}"
+
     def data_root(self, root: str) -> str:
         """Return the folder that the environment names; its command takes no root."""
         return os.environ.get(ROOT, "datasets")

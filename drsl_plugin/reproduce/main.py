@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from drsl_plugin.data.progress import render_with_progress
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.presets import table_path
 from drsl_plugin.reproduce.cells import result_table
@@ -26,6 +25,7 @@ from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox import toolboxes
 from drsl_plugin.toolbox.merging import UnpairedError
+from drsl_plugin.toolbox.rendering import render_with_progress
 
 
 @dataclass(frozen=True)

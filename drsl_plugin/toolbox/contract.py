@@ -148,6 +148,9 @@ class Toolbox(Protocol):
     def describe_data_root(self) -> str:
         """Say which option or variable names the folder where it looks for data sets."""
 
+    def name_data_root(self, root: str) -> str:
+        """Return the words that send its command to the data sets in a folder, as they are typed."""
+
     def data_root(self, root: str) -> str:
         """Return the folder where it looks for data sets if its command is given this root."""
 

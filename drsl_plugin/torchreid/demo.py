@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from drsl_plugin.data.progress import progress_bars, render_with_progress
+from drsl_plugin.data.progress import progress_bars
 from drsl_plugin.errors import raise_all
+from drsl_plugin.toolbox.rendering import render_with_progress
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.config import get_default_config
 from drsl_plugin.torchreid.merging import merge_settings

@@ -123,6 +123,10 @@ class TorchreidToolbox:
         """Say which option names the folder where it looks for data sets."""
         return "--root"
 
+    def name_data_root(self, root: str) -> str:
+        """Return the option that names a folder of data sets."""
+        return f"--root {root}"
+
     def data_root(self, root: str) -> str:
         """Return the root that it is given."""
         return root

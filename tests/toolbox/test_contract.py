@@ -14,6 +14,7 @@ from drsl_plugin.runs.config import EvaluationSettings
 from drsl_plugin.toolbox import TOOLBOXES, RunRequest, Toolbox, toolbox, toolboxes
 from drsl_plugin.toolbox.merging import leaves
 from drsl_plugin.toolbox.registry import find_writer
+from drsl_plugin.toolbox.rendering import render_with_progress
 
 SETTINGS = {*DRSLSettings.settings(), *TrainingSettings.settings()}
 
@@ -107,6 +108,13 @@ def test_what_is_wrong_with_a_request_is_found_before_the_run(box: Toolbox, tmp_
     found = list(box.problems(request_in(tmp_path, overrides=wrong)))
     assert found
     assert not (tmp_path / "run").exists()
+
+
+def test_a_rendered_set_says_how_each_toolbox_finds_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = render_with_progress(tmp_path / "data", {"identities": 2, "cameras": 2, "images": 1})
+    assert (
+        capsys.readouterr().out == f"Data set: {root} (Torchreid: --root {root}; FastReID: FASTREID_DATASETS={root})\n"
+    )
 
 
 def test_how_a_run_evaluated_is_cosine_where_it_does_not_say(box: Toolbox) -> None:
