@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +48,16 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> list[set[str]]:
     from trained_models import watch_moves
 
     return watch_moves(monkeypatch)
+
+
+@pytest.fixture
+def log_handlers() -> Iterator[None]:
+    """FastReID's log as it was, whoever sets it up meanwhile."""
+    from drsl_plugin.fastreid.host import fastreid
+
+    logger = logging.getLogger("fastreid")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.level, logger.propagate = before
+    fastreid.utils.logger.setup_logger.cache_clear()
+    fastreid.utils.logger._cached_log_stream.cache_clear()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,8 @@ Options = Callable[..., list[str]]
 Market1501 = fastreid.data.datasets.Market1501
 ReidEvaluator = fastreid.evaluation.ReidEvaluator
 
+pytestmark = pytest.mark.usefixtures("log_handlers")
+
 
 class Second(Market1501):  # type: ignore[misc]
     """Another target: the same images in another order."""
@@ -40,16 +41,6 @@ class Second(Market1501):  # type: ignore[misc]
 def second(monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setitem(fastreid.data.datasets.DATASET_REGISTRY._obj_map, "Second", Second)
     return "Second"
-
-
-@pytest.fixture(autouse=True)
-def quiet_log() -> Iterator[None]:
-    """FastReID's log as it was, set up here to say nothing."""
-    logger = logging.getLogger("fastreid")
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
-    fastreid.utils.logger.setup_logger.cache_clear()
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ Run by hand, with ``FASTREID_CLONE=fast-reid``: the same with the package and th
 from __future__ import annotations
 
 import json
-import logging
 import os
 import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,15 +37,9 @@ BY_HAND = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """FastReID's log and the import path, which the script sets up for its process."""
-    logger = logging.getLogger("fastreid")
-    before = logger.handlers[:], logger.level, logger.propagate
+def left_as_it_was(monkeypatch: pytest.MonkeyPatch, log_handlers: None) -> None:
+    """The import path and FastReID's log, which the script sets up for its process."""
     monkeypatch.setattr(sys, "path", sys.path[:])
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
-    fastreid.utils.logger.setup_logger.cache_clear()
-    fastreid.utils.logger._cached_log_stream.cache_clear()
 
 
 @pytest.fixture
