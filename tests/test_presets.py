@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -411,6 +412,13 @@ print(json.dumps([[str(preset_path(name)), preset_text(name)] for name in preset
     assert shipped == {
         preset_path(name).relative_to(REPOSITORY / "configs"): preset_text(name) for name in preset_names()
     }
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    description = metadata.read_text(encoding="utf-8")
+    assert "# drsl-plugin" in description
+    assert re.findall(r"\]\((?!https?:|#)", description) == []  # they lead nowhere where only the README is shown
+    assert {"`docs/imbalance.png`", "`projects/own_dataset`", "`CHANGELOG.md`"} <= set(
+        re.findall("`[^`]+`", description)
+    )
     for folder, place in (("drsl_plugin", installed), ("configs", installed / "drsl_plugin")):
         for file in (REPOSITORY / folder).rglob("*"):
             if file.is_file() and "__pycache__" not in file.parts:
