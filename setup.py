@@ -1,4 +1,4 @@
-"""What setup.cfg cannot say: packages without naming each, and the README as it stands where only the README is shown."""
+"""What setup.cfg cannot say: all packages without naming each, and the README for where only the README is shown."""
 
 import re
 from pathlib import Path
