@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -164,7 +163,10 @@ class FastReID(Host):
 
     @property
     def package(self) -> ModuleType:
-        return importlib.import_module("fastreid")
+        from drsl_plugin.fastreid.host import fastreid
+
+        found: ModuleType = fastreid
+        return found
 
     @property
     def data_set(self) -> type:
