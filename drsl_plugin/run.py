@@ -7,8 +7,9 @@ import ast
 from collections.abc import Sequence
 from pathlib import Path
 
-from drsl_plugin.errors import OneLineParser, SettingError, one_of
+from drsl_plugin.errors import OneLineParser, SettingError, one_of, raise_all
 from drsl_plugin.toolbox import TOOLBOXES, toolbox, toolboxes
+from drsl_plugin.toolbox.launching import started_by_torchrun
 
 
 def main(argv: Sequence[str]) -> None:
@@ -32,6 +33,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("script", type=Path, help="the script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
+    raise_all(started_by_torchrun("drsl run is for one process; each would do all of it"))
     toolbox(args.toolbox or _find_toolbox(args.script)).run_script(args.script, args.arguments)
 
 

@@ -15,6 +15,7 @@ from drsl_plugin.fastreid.processes import launch, no_meeting_place
 from drsl_plugin.fastreid.training import Job, leave_folder_unharmed, run_job
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.toolbox.launching import started_by_torchrun
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -37,6 +38,7 @@ def main(argv: Sequence[str]) -> Results | None:
     raise_all(
         [
             *errors,
+            *started_by_torchrun("drsl fastreid starts its processes by --num-gpus, or --num-processes on the CPU"),
             *_process_problems(args, cfg),
             *problems(cfg, everywhere, resume=args.resume, evaluate_only=args.eval_only),
         ]

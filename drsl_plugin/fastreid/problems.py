@@ -20,6 +20,7 @@ from drsl_plugin.toolbox.rules import (
     missing_file,
     multiples,
     no_positives,
+    small_budget,
     small_memory,
     unfit_backend,
 )
@@ -95,7 +96,8 @@ def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     if DRSL_NAME not in cfg.MODEL.LOSSES.NAME or "DRSL" not in cfg.MODEL.LOSSES:
         return
     node = cfg.MODEL.LOSSES.DRSL
-    wrong = DRSL_KEYS.problems({key: value for key, value in node.items() if key != "SUB_BATCH"})  # told with the batch
+    values = {key: value for key, value in node.items() if key != "SUB_BATCH"}  # which is told with the batch
+    wrong = list(DRSL_KEYS.problems(values))
     for error in wrong:  # SCALE, as FastReID has it with each of its losses, is told like FastReID's own settings
         is_scale = error.setting == DRSL_KEYS.dotted("weight")
         yield SettingError(error.setting, error.got, f"must be {error.needs}") if is_scale else error
@@ -107,6 +109,9 @@ def _drsl_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     made_of = f"a batch of all processes, which has SOLVER.IMS_PER_BATCH {batch} images"
     yield from small_memory(Keyed(DRSL_KEYS.dotted("memory_size"), node.MEMORY_SIZE), batch, made_of)
     instances = cfg.DATALOADER.NUM_INSTANCE
+    if not wrong and min(batch, instances) >= 1:
+        budget = Keyed(DRSL_KEYS.dotted("chunk_budget"), node.get("CHUNK_BUDGET", 0))
+        yield from small_budget(budget, DRSL_KEYS.of_loss(values), batch, instances)
     if sampler in SAMPLERS and (instances >= 1 or sampler not in IDENTITY_SAMPLERS):  # else that is told already
         yield from no_positives(
             Keyed("DATALOADER.SAMPLER_TRAIN", sampler),

@@ -31,7 +31,7 @@ def plain_config_errors(command: str = "drsl run", reader: str = "") -> Iterator
 
     Args:
         command: begins the line.
-        reader: the toolbox's module that opens the files which a script names; without one, a missing file is raised.
+        reader: the toolbox's module that opens the files which a script names, where that is not yacs itself.
 
     Raises:
         SettingError: in yacs' own words, or with the file's name.
@@ -40,8 +40,9 @@ def plain_config_errors(command: str = "drsl run", reader: str = "") -> Iterator
         yield
     except (AssertionError, KeyError, ValueError, FileNotFoundError) as error:
         innermost = list(traceback.walk_tb(error.__traceback__))[-1][0].f_globals.get("__name__", "")
-        if innermost.startswith("yacs"):
-            raise SettingError(command, "", " ".join(map(str, error.args))) from error
-        if isinstance(error, FileNotFoundError) and innermost == reader:
+        is_of_yacs = innermost.startswith("yacs")
+        if isinstance(error, FileNotFoundError) and (is_of_yacs or innermost == reader):
             raise SettingError(command, "", f"no such file: {error.filename!r}") from error
+        if is_of_yacs:
+            raise SettingError(command, "", " ".join(map(str, error.args))) from error
         raise

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.losses.backends.chunked import count_row_bytes
 from drsl_plugin.losses.backends.launch import kernels_run_on
+from drsl_plugin.losses.settings import DRSLSettings
 from drsl_plugin.losses.two_stage import indivisible_batch
 
 
@@ -123,6 +125,26 @@ def unfit_backend(backend: Keyed, has_cuda: bool) -> Iterator[SettingError]:
     if backend.value == "triton" and not (has_cuda and kernels_run_on("cuda")):
         missing = "Triton, which is not installed here" if has_cuda else "CUDA, and the run is on the CPU"
         yield SettingError(*backend, f"needs {missing}; auto takes it where it runs")
+
+
+def small_budget(budget: Keyed, settings: DRSLSettings, batch: int, instances: int) -> Iterator[SettingError]:
+    """Yield an error where a budget does not hold the row of one query, once the memory is full.
+
+    Args:
+        budget: bytes; 0 chooses.
+        settings: of the loss.
+        batch: how many embeddings there are in a step, those of all processes.
+        instances: how many of them are of one identity, which no batch has twice.
+    """
+    if budget.value == 0 or settings.backend == "unfused":
+        return
+    references = batch + settings.memory_size
+    remembered = math.ceil(settings.memory_size / max(batch, 1))
+    most = min(instances * (1 + remembered), references) - 1
+    least = count_row_bytes(references, most, settings)
+    if budget.value < least:
+        of = f"{references:,} references, of which {most:,} may be positives"
+        yield SettingError(*budget, f"must be {least} bytes or above, one query's row of {of}; 0 chooses")
 
 
 def multiples(number: int, unit: int) -> str:

@@ -38,8 +38,9 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> list[SettingError]:
     Returns:
         What is wrong with them: a word that stands alone, unknown keys, values of another type.
     """
-    problems: list[SettingError] = []
-    options = list(options)
+    pairs = [list(options[at : at + 2]) for at in range(0, len(options), 2)]
+    problems = [SettingError(key, "", "goes in front of the `key value` pairs") for key, *_ in pairs if key[:1] == "-"]
+    options = [word for pair in pairs if pair[0][:1] != "-" for word in pair]
     alone = find_unpaired(options, settings(cfg))
     if alone is not None:
         problems.append(UnpairedError(alone, "key value"))

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch, multiples, no_positives, small_memory, unfit_backend
+from drsl_plugin.toolbox.rules import (
+    Keyed,
+    bad_sub_batch,
+    multiples,
+    no_positives,
+    small_budget,
+    small_memory,
+    unfit_backend,
+)
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.keys import DRSL_KEYS
 
@@ -75,6 +83,9 @@ def _drsl_problems(cfg: ConfigNode, processes: int, wrong: Collection[str]) -> I
     if memory.key not in wrong:
         whole = batch * samples
         yield from small_memory(memory, whole, f"a batch, which has {whole} images ({made_of})")
+        if not wrong:
+            budget, instances = Keyed(DRSL_KEYS.dotted("chunk_budget"), node["chunk_budget"]), cfg.sampler.num_instances
+            yield from small_budget(budget, DRSL_KEYS.of_loss(node), whole, instances * samples)
     if sub_batch.key not in wrong:
         yield from bad_sub_batch(sub_batch, batch, f"train.batch_size {batch}", processes)
 

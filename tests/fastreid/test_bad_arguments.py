@@ -136,3 +136,14 @@ def test_bad_config_file(text: str, expected: str, unread: None, tmp_path: Path,
     assert message.startswith(f"--config-file {file}: ")
     assert expected in message
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["fastreid", "run"])
+def test_torchrun_is_told_what_it_cannot_start(
+    command: str, unread: None, tmp_path: Path, host: FastReID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    words = ["main.py"] if command == "run" else host.options(tmp_path / "run")
+    assert host.command(command, *words).error.startswith(f"torchrun with 2 processes: drsl {command} ")
+    assert not (tmp_path / "run").exists()

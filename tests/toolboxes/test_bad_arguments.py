@@ -30,6 +30,12 @@ def test_options_that_are_no_pairs(words: list[str], alone: str, host: Host, unr
     assert error.lower() == f"options come in pairs, `key value`: {alone.format(**host.keys)!r} stands alone".lower()
 
 
+def test_an_option_after_the_pairs(host: Host, unread: None, tmp_path: Path) -> None:
+    option = {"torchreid": ["--root", "elsewhere"], "fastreid": ["--resume"]}[host.name]
+    error = host.command(host.name, *host.options(tmp_path / "run"), *option).error
+    assert error.lower() == f"{option[0]}: goes in front of the `key value` pairs"
+
+
 # --config-file
 
 

@@ -32,6 +32,14 @@ WRONG: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"backend": "cuda"}, ("{backend} must be one of 'auto', 'unfused', 'chunked', 'triton', got 'cuda'",)),
     ({"backend": "triton"}, ("{backend} triton: needs CUDA, and the run is on the CPU; auto takes it where it runs",)),
     ({"chunk_budget": -5}, ("{chunk_budget} must be a whole number of bytes", "or 0, which chooses, got -5 bytes")),
+    (
+        {"backend": "chunked", "chunk_budget": 10},
+        ("{chunk_budget} 10: must be 248 bytes or above, one query's row of 8 references, of which 1 may be",),
+    ),
+    (
+        {"chunk_budget": 1000, "memory_size": 64},
+        ("{chunk_budget} 1000: must be 13560 bytes or above, one query's row of 72 references, of which 17 may be",),
+    ),
     ({"chunk_budget": 0.5}, ("{chunk_budget} takes a value of type int, like 0", "got '0.5'")),
     ({"distance": "cos"}, ("{distance} must be one of 'cosine', 'euclidean', got 'cos'",)),
     ({"relaxation": "tanh"}, ("{relaxation} must be one of ", "got 'tanh'")),
@@ -75,3 +83,11 @@ def test_more_identities_in_a_batch_than_there_are(host: Host, tmp_path: Path) -
     assert f"{host.target} has 8" in error
     assert re.search("at most 16|16 at most", error)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_least_budget_is_enough_when_the_memory_is_full(host: Host, tmp_path: Path) -> None:
+    changes = {"epochs": 3, "memory_size": 16, "backend": "chunked"}
+    error = host.refusal(tmp_path / "refused", chunk_budget=1, **changes)
+    least = re.search(r"must be (\d+) bytes or above", error)
+    assert least is not None
+    host.train(tmp_path / "run", chunk_budget=int(least[1]), **changes)

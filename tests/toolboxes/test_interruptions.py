@@ -125,10 +125,3 @@ def test_a_checkpoint_that_cannot_be_finished(
     assert host.checkpoint(folder) == host.checkpoint(folder, 1)
     assert {path.name for path in folder.rglob("*.pth*")} == {host.checkpoint(folder).name, host.best(folder).name}
     assert {host.epoch(path) for path in folder.rglob("*.pth*")} == {1}
-
-
-def test_a_budget_below_a_querys_row_names_its_key(host: Host, tmp_path: Path) -> None:
-    error = host.refusal(tmp_path / "run", backend="chunked", chunk_budget=10)
-    assert re.fullmatch(
-        rf"{host.keys['chunk_budget']} must be at least one query's row, \d+ bytes for this batch, got 10.*", error
-    )

@@ -17,8 +17,9 @@ from hosts import HOSTS
 from scripts import write_script
 
 from drsl_plugin import run
-from drsl_plugin.errors import DRSLError
+from drsl_plugin.errors import DRSLError, SettingError
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.main_program import plain_config_errors
 from drsl_plugin.torchreid import VideoDRSLEngine, get_default_config, unregister
 from drsl_plugin.torchreid.script import _drsl_for_triplet
 
@@ -74,6 +75,11 @@ def test_video_engines_of_a_script_are_understood() -> None:
         cfg.loss.name = "triplet"
         assert isinstance(torchreid.engine.VideoTripletEngine(*arguments, use_gpu=False), stock)
     assert torchreid.engine.VideoTripletEngine is stock
+
+
+def test_a_configuration_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(SettingError, match=r"^drsl run: no such file: 'nix\.yaml'$"), plain_config_errors():
+        get_default_config().merge_from_file("nix.yaml")
 
 
 def test_a_script_without_default_config_is_refused(tmp_path: Path) -> None:

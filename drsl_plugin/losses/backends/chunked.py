@@ -176,13 +176,24 @@ def is_compiling() -> bool:
     return IS_AN_OPERATOR and torch.compiler.is_compiling()
 
 
+def count_row_bytes(references: int, most: int, settings: DRSLSettings, element_size: int = 4) -> int:
+    """Count the bytes that one query's row takes while it is worked on.
+
+    Args:
+        references: of the query, itself among them.
+        most: how many of them are its positives, at most.
+        settings: of the loss.
+        element_size: bytes of a score.
+    """
+    temporaries = 4 if settings.relaxation == "linear" else 1
+    return (references * (temporaries * most + 6) + 6 * most * most) * element_size
+
+
 def _choose_chunk_size(queries: Tensor, references: int, most: int, settings: DRSLSettings) -> int:
     """Choose how many rows are worked on at a time."""
-    temporaries = 4 if settings.relaxation == "linear" else 1
-    numbers = references * (temporaries * most + 6) + 6 * most * most
+    row = count_row_bytes(references, most, settings, queries.element_size())
     if settings.distance == "euclidean" and queries.is_cuda:
-        numbers += references * queries.shape[1]  # torch's backward of the distances there
-    row = numbers * queries.element_size()
+        row += references * queries.shape[1] * queries.element_size()  # torch's backward of the distances there
     budget = settings.chunk_budget
     if budget is not None and budget < row:
         raise RangeError("chunk_budget", budget, f"at least one query's row, {row} bytes for this batch")
