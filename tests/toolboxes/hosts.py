@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from ended import OF_TORCH, Ended
 from fastreid_host import FastReID
 from hosting import Host
+from optimizer_steps import watching_steps
 from torchreid_host import Torchreid
 
 __all__ = ["HOSTS", "OF_TORCH", "Ended", "FastReID", "Host", "Torchreid", "interrupted"]
@@ -22,9 +21,6 @@ HOSTS: dict[str, Callable[[Path], Host]] = {kind.name: kind for kind in (Torchre
 @contextlib.contextmanager
 def interrupted(step: int, reason: type[BaseException] = KeyboardInterrupt) -> Iterator[None]:
     """Stop a training as Ctrl-C would, after a step counted from 1, before its row is written."""
-    register = getattr(importlib.import_module("torch.optim.optimizer"), "register_optimizer_step_post_hook", None)
-    if register is None:
-        pytest.skip("this torch has no hook after the steps of all optimizers")
     taken = 0
 
     def after(*_: Any) -> None:
@@ -33,8 +29,5 @@ def interrupted(step: int, reason: type[BaseException] = KeyboardInterrupt) -> I
         if taken == step:
             raise reason
 
-    handle = register(after)
-    try:
+    with watching_steps(after=after):
         yield
-    finally:
-        handle.remove()

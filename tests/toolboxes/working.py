@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from hosts import Host
+from optimizer_steps import watching_steps
 from tiny import tiny
 from torch import Tensor, nn
 
@@ -87,19 +87,13 @@ def watching(notes: dict[str, Any], stop: Stop | None, rank: int) -> Iterator[No
             notes["memories"].append(self)
         store(self, *args)
 
-    optimizers: Any = importlib.import_module("torch.optim.optimizer")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, watching_steps(before, after):
         patch.setattr(EmbeddingMemory, "store", stored)
-        handles = [
-            nn.modules.module.register_module_forward_pre_hook(forward),
-            optimizers.register_optimizer_step_pre_hook(before),
-            optimizers.register_optimizer_step_post_hook(after),
-        ]
+        handle = nn.modules.module.register_module_forward_pre_hook(forward)
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            handle.remove()
 
 
 def parameters(model: nn.Module) -> dict[str, Tensor]:
