@@ -14,7 +14,7 @@ from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
 from drsl_plugin.losses import DRSLoss
 from drsl_plugin.losses.settings import TrainingSettings
-from drsl_plugin.toolbox.merging import KeyTypeError, UnpairedError, find_unpaired, leaves
+from drsl_plugin.toolbox.merging import KeyTypeError, leaves, pair_up
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -141,11 +141,8 @@ def merge_options(cfg: ConfigNode, options: Sequence[str]) -> list[SettingError]
     for word in [word for word in words[::2] if word.startswith("--")]:
         errors.append(SettingError(word, "", "goes in front of the `KEY value` pairs"))
         words.remove(word)
-    alone = find_unpaired(words, dict(leaves(cfg)))
-    if alone is not None:
-        errors.append(UnpairedError(alone, "KEY value"))
-        words.remove(alone)
-    return errors + _merge(cfg, dict(zip(words[::2], words[1::2], strict=True)), "")
+    changes, unpaired = pair_up(words, dict(leaves(cfg)), "KEY value")
+    return errors + unpaired + _merge(cfg, changes, "")
 
 
 def _merge(cfg: ConfigNode, changes: Mapping[str, Any], where: str) -> list[SettingError]:

@@ -79,3 +79,25 @@ def find_unpaired(options: Sequence[str], known: Mapping[str, Any]) -> str | Non
         return None
     pairs = zip(options[::2], options[1::2], strict=False)
     return next((key for key, value in pairs if key not in known or value in known), options[-1])
+
+
+def pair_up(options: Sequence[str], known: Mapping[str, Any], form: str) -> tuple[dict[str, str], list[SettingError]]:
+    """Return keys with their values, and an error for the word that stands alone, if one does.
+
+    Args:
+        options: the words.
+        known: all keys and their values.
+        form: what a pair looks like.
+
+    Example:
+        >>> known = {"train.lr": 0.1, "test.rerank": False}
+        >>> pairs, errors = pair_up(["train.lr", "test.rerank", "True"], known, "key value")
+        >>> pairs, str(errors[0])
+        ({'test.rerank': 'True'}, "options come in pairs, `key value`: 'train.lr' stands alone")
+    """
+    words, errors = list(options), list[SettingError]()
+    alone = find_unpaired(words, known)
+    if alone is not None:
+        errors.append(UnpairedError(alone, form))
+        words.remove(alone)
+    return dict(zip(words[::2], words[1::2], strict=True)), errors

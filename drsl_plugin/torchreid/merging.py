@@ -10,7 +10,7 @@ import yaml
 from yacs.config import CfgNode
 
 from drsl_plugin.errors import SettingError, UnknownKeyError
-from drsl_plugin.toolbox.merging import KeyTypeError, UnpairedError, find_unpaired, leaves
+from drsl_plugin.toolbox.merging import KeyTypeError, leaves, pair_up
 from drsl_plugin.torchreid.config import settings
 
 
@@ -41,11 +41,8 @@ def merge_options(cfg: CfgNode, options: Sequence[str]) -> list[SettingError]:
     pairs = [list(options[at : at + 2]) for at in range(0, len(options), 2)]
     problems = [SettingError(key, "", "goes in front of the `key value` pairs") for key, *_ in pairs if key[:1] == "-"]
     options = [word for pair in pairs if pair[0][:1] != "-" for word in pair]
-    alone = find_unpaired(options, settings(cfg))
-    if alone is not None:
-        problems.append(UnpairedError(alone, "key value"))
-        options.remove(alone)
-    return problems + merge_settings(cfg, dict(zip(options[::2], options[1::2], strict=True)))
+    changes, unpaired = pair_up(options, settings(cfg), "key value")
+    return problems + unpaired + merge_settings(cfg, changes)
 
 
 def merge_settings(cfg: CfgNode, changes: Mapping[str, object], where: str = "") -> list[SettingError]:
