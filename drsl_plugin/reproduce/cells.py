@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,16 @@ import numpy as np
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.evaluation import Ranking
-from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable
+from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable, RunResult
 from drsl_plugin.reproduce.runs import Run, table_runs
-from drsl_plugin.reproduce.statistics import Cell, Difference, mean_and_sd, metric_values, paired_bootstrap
+from drsl_plugin.reproduce.statistics import (
+    RANKING_METRICS,
+    Cell,
+    Difference,
+    mean_and_sd,
+    metric_values,
+    paired_bootstrap,
+)
 from drsl_plugin.reproduce.table_files import Row, Table
 from drsl_plugin.runs.config import read_config
 from drsl_plugin.runs.evaluating import evaluate_arrays
@@ -79,12 +86,20 @@ class _Results:
         runs = self._runs.get((row, data), [])
         return [self._evaluated[run.folder] for run in runs if run.folder in self._evaluated]
 
+    def runs(self) -> Iterator[RunResult]:
+        """Go through what each run gave, row by row and seed by seed; of those that rows share, for each of them."""
+        for run in (run for runs in self._runs.values() for run in runs):
+            if run.folder in self._evaluated:
+                ranking = self._evaluated[run.folder].ranking
+                metrics = {metric: _metric(ranking, metric) for metric in RANKING_METRICS}
+                yield RunResult(run.row.name, run.row.toolbox, run.data, run.seed, metrics)
+
     def cell(self, row: Row, column: Column) -> Cell | None:
         """Make a cell; None where the row is not of the data set."""
         if column.data not in row.data:
             return None
         own = self.of(row.name, column.data)
-        values = [float(metric_values(each.ranking, column.metric).mean()) for each in own]
+        values = [_metric(each.ranking, column.metric) for each in own]
         missing = [run for run in self._runs[row.name, column.data] if run.folder not in self._evaluated]
         reasons = [f"failed: {self._failed[run.folder]}" for run in missing if run.folder in self._failed]
         problem = (reasons or ["not run"])[0] if missing else None
@@ -116,4 +131,8 @@ def result_table(table: Table, output: Path, failed: Mapping[Path, str]) -> Resu
     rows = [
         ResultRow(row.name, [results.cell(row, column) for column in table.columns], row.baseline) for row in table.rows
     ]
-    return ResultTable(table.title, table.columns, rows, results.footnotes)
+    return ResultTable(table.title, table.columns, rows, results.footnotes, list(results.runs()))
+
+
+def _metric(ranking: Ranking, metric: str) -> float:
+    return float(metric_values(ranking, metric).mean())

@@ -21,11 +21,13 @@ from drsl_plugin.reproduce.locks import hold
 from drsl_plugin.reproduce.runs import Run, table_runs
 from drsl_plugin.reproduce.scheduling import RunQueue
 from drsl_plugin.reproduce.table_files import Table, read_table
-from drsl_plugin.reproduce.tables import to_csv, to_latex, to_markdown
+from drsl_plugin.reproduce.tables import runs_to_csv, to_csv, to_latex, to_markdown
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox import toolboxes
 from drsl_plugin.toolbox.merging import UnpairedError
 from drsl_plugin.toolbox.rendering import render_with_progress
+
+_FILES = {"table.md": to_markdown, "table.csv": to_csv, "table.tex": to_latex, "runs.csv": runs_to_csv}
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Options:
 
 
 def reproduce(name: str, changes: Sequence[str] = (), options: Options = Options()) -> int:
-    """Run a table, print it and leave it in its folder as ``table.md``, ``table.csv`` and ``table.tex``.
+    """Run a table, print it and leave it in its folder as ``table.md``, ``.csv`` and ``.tex``, seeds in ``runs.csv``.
 
     Args:
         name: a table file, or the name of a shipped table.
@@ -93,10 +95,10 @@ def _write(table: Table, output: Path, schedule: RunQueue) -> None:
     failed = {folder: reason for folder, (_, reason) in schedule.failed.items()}
     results = result_table(table, output, failed)
     with hold(output / "table.lock", wait=True):
-        for name, text in (("md", to_markdown(results)), ("csv", to_csv(results)), ("tex", to_latex(results))):
-            RunFolder(output).write_text(f"table.{name}", text)
+        for name, write in _FILES.items():
+            RunFolder(output).write_text(name, write(results))
     print(to_markdown(results))
-    print(f"{output / 'table.md'}, .csv, .tex; the runs lie in {output / 'runs'}")
+    print(f"{output / 'table.md'}, .csv, .tex; seed by seed: {output / 'runs.csv'}; the runs lie in {output / 'runs'}")
 
 
 def _select(runs: Sequence[Run], table: Table, options: Options) -> list[Run]:

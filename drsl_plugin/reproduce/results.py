@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,14 +36,26 @@ class ResultRow(NamedTuple):
     baseline: str | None = None
 
 
+class RunResult(NamedTuple):
+    """What one finished run of a row gave."""
+
+    row: str
+    toolbox: str
+    data: str
+    seed: int
+    metrics: Mapping[str, float]
+    """Each of :data:`~drsl_plugin.reproduce.statistics.RANKING_METRICS`; fractions of 1."""
+
+
 @dataclass(frozen=True)
 class ResultTable:
-    """A table: what stands above it, in it and below it."""
+    """A table: what stands above it, in it and below it, and the runs that it is made of."""
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[ResultRow]
     footnotes: Sequence[str] = ()
+    runs: Sequence[RunResult] = ()
 
     def __post_init__(self) -> None:
         """Check that each row has a cell for each column.

@@ -7,8 +7,8 @@ import io
 import re
 
 from drsl_plugin.reproduce.latex import to_latex
-from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable
-from drsl_plugin.reproduce.statistics import Cell
+from drsl_plugin.reproduce.results import Column, ResultRow, ResultTable, RunResult
+from drsl_plugin.reproduce.statistics import RANKING_METRICS, Cell
 from drsl_plugin.reproduce.wording import (
     NOT_PUBLIC,
     Notes,
@@ -19,7 +19,18 @@ from drsl_plugin.reproduce.wording import (
     published_text,
 )
 
-__all__ = ["CSV_FIELDS", "Column", "ResultRow", "ResultTable", "to_csv", "to_latex", "to_markdown"]
+__all__ = [
+    "CSV_FIELDS",
+    "RUN_FIELDS",
+    "Column",
+    "ResultRow",
+    "ResultTable",
+    "RunResult",
+    "runs_to_csv",
+    "to_csv",
+    "to_latex",
+    "to_markdown",
+]
 
 CSV_FIELDS = (
     "row",
@@ -37,6 +48,7 @@ CSV_FIELDS = (
     "source",
     "problem",
 )
+RUN_FIELDS = ("row", "toolbox", "data", "seed", *RANKING_METRICS)
 
 
 def to_markdown(table: ResultTable) -> str:
@@ -98,6 +110,30 @@ def to_csv(table: ResultTable) -> str:
         published = NOT_PUBLIC if cell.published and value is None else value
         what, run = (row.name, row.baseline, column.data, column.metric), (cell.mean, cell.sd, cell.seeds, cell.wanted)
         writer.writerow([*what, *run, *difference, published, source, cell.problem])
+    return text.getvalue()
+
+
+def runs_to_csv(table: ResultTable) -> str:
+    """Write the runs of a table as CSV: a line for each run of each row, metrics as fractions of 1 to their last digit.
+
+    Args:
+        table: the results.
+
+    Returns:
+        The text, with ``RUN_FIELDS`` as its first line; a run that is not finished has no line.
+
+    Example:
+        >>> run = RunResult("DRSL", "torchreid", "market1501", 1, dict.fromkeys(RANKING_METRICS, 0.5))
+        >>> print(runs_to_csv(ResultTable("Losses", [], [], runs=[run])), end="")
+        row,toolbox,data,seed,mAP,mINP,rank1,rank5,rank10,rank20
+        DRSL,torchreid,market1501,1,0.5,0.5,0.5,0.5,0.5,0.5
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(RUN_FIELDS)
+    for run in table.runs:
+        metrics = [run.metrics[metric] for metric in RANKING_METRICS]
+        writer.writerow([run.row, run.toolbox, run.data, run.seed, *metrics])
     return text.getvalue()
 
 

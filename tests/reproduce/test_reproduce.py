@@ -67,6 +67,12 @@ def test_the_demo_table(tmp_path: Path) -> None:
     settings = [find_evaluation_settings(read_config(f)) for f in own]
     results = [evaluate_file(f / "features-market1501.npz", each) for f, each in zip(own, settings, strict=True)]
     values = [result.ranking.mAP for result in results]
+    # seed by seed, in the order of the table's rows
+    with (output / "runs.csv").open(encoding="utf-8", newline="") as file:
+        by_seed = list(csv.DictReader(file))
+    assert [(line["row"], line["seed"]) for line in by_seed] == [(f["row"], s) for f in lines[::2] for s in "12"]
+    assert [float(line["mAP"]) for line in by_seed[:2]] == pytest.approx(values, abs=1e-12)
+    assert str(output / "runs.csv") in result.stdout
     assert float(lines[0]["mean"]) == pytest.approx(sum(values) / 2, abs=1e-12)
     assert values[0] != values[1]  # the seeds are passed on
     # what a row says has reached its toolbox

@@ -12,7 +12,18 @@ from pathlib import Path
 import pytest
 
 from drsl_plugin.reproduce.statistics import Cell, Difference, Published
-from drsl_plugin.reproduce.tables import CSV_FIELDS, Column, ResultRow, ResultTable, to_csv, to_latex, to_markdown
+from drsl_plugin.reproduce.tables import (
+    CSV_FIELDS,
+    RUN_FIELDS,
+    Column,
+    ResultRow,
+    ResultTable,
+    RunResult,
+    runs_to_csv,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from drsl_plugin.reproduce.wording import Notes
 
 MAP, RANK1 = Column("market1501", "mAP"), Column("msmt17", "rank1")
@@ -117,6 +128,24 @@ def test_csv_keeps_names_as_they_are(table: ResultTable) -> None:
     name = NASTY + ', "quoted"\nand more'
     (line,) = csv.DictReader(io.StringIO(to_csv(ResultTable("One", [MAP], [ResultRow(name, [Cell(0.5, None, 1, 1)])]))))
     assert line["row"] == name
+
+
+def test_csv_of_runs_read_back_is_what_each_gave() -> None:
+    metrics = ("mAP", "mINP", "rank1", "rank5", "rank10", "rank20")
+    runs = [
+        RunResult(
+            NASTY + ', "quoted"\nand more',
+            "torchreid",
+            "market1501",
+            seed,
+            {m: (seed + k) / 7 for k, m in enumerate(metrics)},
+        )
+        for seed in (0, 3)
+    ]
+    lines = list(csv.DictReader(io.StringIO(runs_to_csv(ResultTable("One", [], [], runs=runs)))))
+    assert tuple(lines[0]) == RUN_FIELDS == ("row", "toolbox", "data", "seed", *metrics)
+    assert [(line["row"], line["toolbox"], line["data"], int(line["seed"])) for line in lines] == [r[:4] for r in runs]
+    assert [{m: float(line[m]) for m in metrics} for line in lines] == [run.metrics for run in runs]
 
 
 # LaTeX
