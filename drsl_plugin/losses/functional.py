@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, overload
 from torch import Tensor
 from typing_extensions import Unpack
 
+from drsl_plugin.losses.backends.centering import count_moving
 from drsl_plugin.losses.backends.choice import compute_loss
 from drsl_plugin.losses.checks import check_batch
 from drsl_plugin.losses.settings import DRSLSettings, LossOptions
@@ -152,5 +153,7 @@ def drsl_loss(
             raise TypeError(f"drsl_loss() got an unexpected keyword argument {name!r}")
     settings = DRSLSettings(**options)
     check_batch(embeddings, labels, ref_embeddings, ref_labels)
-    loss, parts = compute_loss(embeddings, labels, ref_embeddings, ref_labels, settings, exact=return_parts)
+    of_batch = count_moving(ref_embeddings)
+    batch = (embeddings, labels, ref_embeddings, ref_labels)
+    loss, parts = compute_loss(*batch, settings, exact=return_parts, of_batch=of_batch)
     return (loss, DRSLParts(*parts.unbind())) if return_parts else loss

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from drsl_plugin.losses.backends.centering import count_moving
 from drsl_plugin.losses.backends.choice import compute_loss
 from drsl_plugin.losses.checks import check_batch
 from drsl_plugin.losses.functional import DRSLParts
@@ -129,6 +130,7 @@ class DRSLoss(nn.Module):
         ref_labels: Tensor | None,
         *,
         exact: bool,
+        of_batch: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return loss and parts, ``(4,)``, of a batch that has been checked, against the memory too; store nothing.
 
@@ -138,10 +140,15 @@ class DRSLoss(nn.Module):
             ref_embeddings: ``(M, D)`` extra references, or None.
             ref_labels: ``(M,)``, or None.
             exact: compute ap and above_all too; they are 0 otherwise.
+            of_batch: how many of the extra references, the first, are of the queries' batch, where it is centred; None
+                for all, or none where they have no gradient.
         """
+        if of_batch is None:
+            of_batch = count_moving(ref_embeddings)
         if self.active_memory is not None:
             ref_embeddings, ref_labels = self.active_memory.join(embeddings, ref_embeddings, ref_labels)
-        return compute_loss(embeddings, labels, ref_embeddings, ref_labels, self.settings, exact=exact)
+        batch = (embeddings, labels, ref_embeddings, ref_labels)
+        return compute_loss(*batch, self.settings, exact=exact, of_batch=of_batch)
 
     def extra_repr(self) -> str:
         """Show the settings that the loss's value depends on; the memory shows its own."""

@@ -18,6 +18,8 @@ from drsl_plugin.losses.checked_settings import CheckedSettings, Values
 Distance = Literal["cosine", "euclidean"]
 Relaxation = Literal["sigmoid", "linear"]
 Sort = Literal["angle", "order", "none"]
+Gradient = Literal["slope", "error"]
+Scale = Literal["error", "log", "graded"]
 Backend = Literal["auto", "unfused", "chunked", "triton"]
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -25,6 +27,11 @@ Schedule = Literal["constant", "linear", "cosine"]
 def is_number(value: object) -> bool:
     """Tell whether a value is an int or a float, and no bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_flag(value: object) -> bool:
+    """Tell whether a value is a bool."""
+    return isinstance(value, bool)
 
 
 def is_whole_number(value: object) -> bool:
@@ -40,6 +47,7 @@ def _names(literal: object) -> Values:
 _POSITIVE = Values("a finite number above 0", lambda value: is_number(value) and 0 < value < math.inf)
 _WEIGHT = Values("a finite number, 0 or above", lambda value: is_number(value) and 0 <= value < math.inf)
 _END = Values("a finite number above 0", _WEIGHT.include)
+_FLAG = Values("True or False", is_flag)
 _COUNT = Values("a whole number, 0 or above", lambda value: is_whole_number(value) and value >= 0)
 _PART = Values("an integer, 0 (off) or above", _COUNT.include)
 _BYTES = Values(
@@ -75,6 +83,19 @@ class DRSLSettings(CheckedSettings):
     relaxation: Annotated[Relaxation, _names(Relaxation), "relaxed step: `sigmoid` or `linear`"] = "sigmoid"
     sort: Annotated[Sort, _names(Sort), "sorting term: `angle`, `order`, or `none` (then it is Smooth-AP)"] = "angle"
     sort_weight: Annotated[float, _WEIGHT, "weight of the sorting term, 0 or above"] = 1.0
+    gradient: Annotated[
+        Gradient,
+        _names(Gradient),
+        "of the ranks: `slope`, their derivative, or `error`, the errors shared out among those that cause them",
+    ] = "slope"
+    scale: Annotated[
+        Scale,
+        _names(Scale),
+        "of the terms: `error` as they are, `log` their -log(1 - error), `graded` the two as one precision",
+    ] = "error"
+    center: Annotated[
+        bool, _FLAG, "scores of embeddings less their batch's mean, and of references without gradient less theirs"
+    ] = False
     memory_size: Annotated[
         int,
         _COUNT,
@@ -90,7 +111,13 @@ class DRSLSettings(CheckedSettings):
 
     @classmethod
     def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
-        """Yield what is wrong with values that are each of them right: a warm-up without a memory."""
+        """Yield what is wrong with values that are each of them right, such as a warm-up without a memory."""
+        if values["scale"] == "log" and values["gradient"] == "error":
+            yield RangeError("scale", "log", "'error' or 'graded' where gradient is 'error', which needs no logarithm")
+        if values["scale"] == "graded" and values["sort"] == "none":
+            yield RangeError("scale", "graded", "'error' or 'log' where sort is 'none', with nothing to grade by")
+        if values["scale"] == "graded" and values["sort_weight"] > 1:
+            yield RangeError("sort_weight", values["sort_weight"], "1 or below where scale is 'graded'")
         if values["memory_warmup"] > 0 and values["memory_size"] == 0:
             needs = "0 where memory_size is 0, for there is no memory"
             yield RangeError("memory_warmup", values["memory_warmup"], needs)
@@ -104,6 +131,9 @@ class LossOptions(TypedDict, total=False):
     relaxation: Relaxation
     sort: Sort
     sort_weight: float
+    gradient: Gradient
+    scale: Scale
+    center: bool
     backend: Backend
     chunk_budget: int | None
 

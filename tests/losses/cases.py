@@ -22,6 +22,13 @@ SETTINGS = [
     {"distance": distance, "relaxation": relaxation, "sort": sort}
     for distance, relaxation, sort in itertools.product(DISTANCES, RELAXATIONS, SORTS)
 ]
+UPDATES = [
+    {"distance": distance, "relaxation": relaxation, "sort": sort, "gradient": gradient, "scale": scale}
+    for distance, relaxation, sort in itertools.product(DISTANCES, RELAXATIONS, SORTS)
+    for gradient, scale in (("slope", "log"), ("slope", "graded"), ("error", "error"), ("error", "graded"))
+    if (scale, sort) != ("graded", "none")
+]
+"""All that goes together of gradient and scale, beside the two of ``SETTINGS``."""
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 # Of the largest entry that is compared. A gradient in half precision is rounded to it at the very end.

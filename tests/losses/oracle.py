@@ -65,6 +65,20 @@ def sorting_error(i: int, among: list[int], a: dict[int, Tensor], y: list[Tensor
     return numerator / denominator
 
 
+def joined(ranking: Tensor, sorting: Tensor, sort_weight: float, scale: str) -> Tensor:
+    """One positive's two errors as its loss."""
+    if scale == "log":
+        return -torch.log(1 - ranking) - sort_weight * torch.log((1 - sorting).clamp(min=1e-6))
+    if scale == "graded":
+        return 1 - (1 - ranking) * (1 - sort_weight * sorting)
+    return ranking + sort_weight * sorting
+
+
+def held(pull: Tensor, gap: Tensor) -> Tensor:
+    """Zero, with the gradient of ``pull * gap`` in the gap alone."""
+    return pull.detach() * (gap - gap.detach())
+
+
 def one_query(
     query: Tensor,
     references: list[Tensor],
@@ -74,8 +88,11 @@ def one_query(
     temperature: float,
     relaxation: str,
     sort: str,
-) -> tuple[Tensor, Tensor, float, float] | None:
-    """Return l_R, l_S, AP and above-all of one query, each averaged over its positives; None without any."""
+    sort_weight: float,
+    gradient: str,
+    scale: str,
+) -> tuple[Tensor, Tensor, Tensor, float, float] | None:
+    """Return loss, l_R, l_S, AP and above-all of one query, each averaged over its positives; None without any."""
     positives = [j for j, same in enumerate(is_positive) if same]
     negatives = [j for j, same in enumerate(is_positive) if not same]
     if not positives:
@@ -85,25 +102,45 @@ def one_query(
     if sort == "order":
         y = [quality.detach() for quality in y]
 
-    ranking, sorting, ap, above_all = query.new_zeros(()), query.new_zeros(()), 0.0, 0.0
+    loss, ranking, sorting, ap, above_all = query.new_zeros(()), query.new_zeros(()), query.new_zeros(()), 0.0, 0.0
     for i in positives:
         a = {j: step(s[j] - s[i], temperature, relaxation) for j in range(len(references)) if j != i}
+        if gradient == "error":
+            a = {j: ahead.detach() for j, ahead in a.items()}
         rank = 1 + sum(a[j] for j in positives if j != i)
         false_positives = sum((a[j] for j in negatives), start=query.new_zeros(()))
-        ranking = ranking + false_positives / (rank + false_positives)
-
+        ranking_error = false_positives / (rank + false_positives)
+        sorting_of_i = query.new_zeros(())
         if sort != "none":
-            sorting = sorting + sorting_error(i, positives, a, y)
+            sorting_of_i = sorting_error(i, positives, a, y)
         if sort == "order":
             at_least_as_good = [j for j in positives if y[j] >= y[i]]
-            sorting = sorting - sorting_error(i, at_least_as_good, a, y)
+            sorting_of_i = sorting_of_i - sorting_error(i, at_least_as_good, a, y)
+        loss = loss + joined(ranking_error, sorting_of_i, sort_weight, scale)
+        ranking, sorting = ranking + ranking_error, sorting + sorting_of_i
+        if gradient == "error":
+            unit = 1 / (2 * temperature)
+            of_ranking = 1 - sort_weight * sorting_of_i if scale == "graded" else query.new_ones(())
+            of_sorting = sort_weight * (1 - ranking_error) if scale == "graded" else query.new_tensor(sort_weight)
+            for j in negatives:
+                loss = loss + held(unit * of_ranking * a[j] / (rank + false_positives), s[j] - s[i])
+            if sort == "order":
+                worse = [j for j in positives if j != i and y[j] < y[i]]
+                causes = sum((a[j] for j in worse), start=query.new_zeros(()))
+                for j in worse if causes > 0 else []:
+                    loss = loss + held(unit * of_sorting * sorting_of_i * a[j] / causes, s[j] - s[i])
 
         hard_rank = 1 + sum(bool(s[j] >= s[i]) for j in positives if j != i)
         hard_false_positives = sum(bool(s[j] >= s[i]) for j in negatives)
         ap += hard_rank / (hard_rank + hard_false_positives)
         above_all += hard_false_positives == 0
     count = len(positives)
-    return ranking / count, sorting / count, ap / count, above_all / count
+    return loss / count, ranking / count, sorting / count, ap / count, above_all / count
+
+
+def less_mean(rows: list[Tensor]) -> list[Tensor]:
+    """Each row less the mean of all, through which the gradient goes."""
+    return [row - sum(rows) / len(rows) for row in rows]
 
 
 def oracle(
@@ -117,11 +154,19 @@ def oracle(
     relaxation: str = "sigmoid",
     sort: str = "angle",
     sort_weight: float = 1.0,
+    gradient: str = "slope",
+    scale: str = "error",
+    center: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Truth:
     rows = list(embeddings.to(dtype))
     identities = labels.tolist()
     extra_rows = [] if ref_embeddings is None else list(ref_embeddings.to(dtype))
+    if center:
+        moving = ref_embeddings is not None and ref_embeddings.requires_grad
+        batch = less_mean(rows + extra_rows) if moving else less_mean(rows)
+        extra_rows = batch[len(rows) :] if moving else less_mean(extra_rows)
+        rows = batch[: len(rows)]
     extra_identities = [] if ref_labels is None else ref_labels.tolist()
 
     per_query = []
@@ -136,13 +181,16 @@ def oracle(
             temperature=temperature,
             relaxation=relaxation,
             sort=sort,
+            sort_weight=sort_weight,
+            gradient=gradient,
+            scale=scale,
         )
         if result is not None:
             per_query.append(result)
     if not per_query:
         return Truth(embeddings.sum() * 0, 0.0, 0.0, 0.0, 0.0)
-    ranking, sorting, ap, above_all = (sum(column) / len(per_query) for column in zip(*per_query, strict=True))
-    return Truth(ranking + sort_weight * sorting, ranking.item(), sorting.item(), ap, above_all)
+    loss, ranking, sorting, ap, above_all = (sum(column) / len(per_query) for column in zip(*per_query, strict=True))
+    return Truth(loss, ranking.item(), sorting.item(), ap, above_all)
 
 
 def average_precision(scores_of_positives: list[float], scores_of_negatives: list[float]) -> float:

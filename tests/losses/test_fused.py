@@ -169,7 +169,7 @@ def test_float32_is_as_exact_as_unfused(settings, scale):
 def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch):
     # Of a fake tensor no value can be read: whatever would wait for a GPU raises here.
     def unread(scores, cosines, *_):
-        return RowGradients(scores.new_empty(len(scores), 4), torch.empty_like(scores), cosines)
+        return RowGradients(scores.new_empty(len(scores), 5), torch.empty_like(scores), cosines)
 
     monkeypatch.setattr(choice, "kernels_run_on", lambda kind: True)
     monkeypatch.setattr(chunked, "kernel_rows", unread)

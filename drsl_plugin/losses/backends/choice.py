@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.losses.backends.centering import center_embeddings
 from drsl_plugin.losses.backends.chunked import compute_fused
 from drsl_plugin.losses.backends.launch import kernels_run_on
 from drsl_plugin.losses.backends.unfused import compute_unfused
@@ -23,6 +24,7 @@ def compute_loss(
     settings: DRSLSettings,
     *,
     exact: bool,
+    of_batch: int = 0,
 ) -> tuple[Tensor, Tensor]:
     """Return the loss and its parts, ``(4,)``, of a batch that :func:`~drsl_plugin.losses.checks.check_batch` has seen.
 
@@ -33,12 +35,15 @@ def compute_loss(
         ref_labels: ``(M,)``, or None.
         settings: of the loss.
         exact: compute ap and above_all too; they are 0 otherwise.
+        of_batch: how many of the extra references, the first, are of the queries' batch, and centred with it.
 
     Raises:
         ValueError: the ``"triton"`` backend where its kernels do not run, or a ``chunk_budget`` too small for a query.
     """
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
         queries, others, labels, other_labels = _convert(embeddings, labels, ref_embeddings, ref_labels)
+        if settings.center:
+            queries, others = center_embeddings(queries, others, of_batch)
         references = len(queries) + (0 if others is None else len(others))
         backend = choose_backend(settings.backend, queries.device, len(queries) * references)
         if backend == "unfused":

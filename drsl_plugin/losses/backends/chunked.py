@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from drsl_plugin.errors import RangeError
+from drsl_plugin.losses.backends.derivatives import IS_AN_OPERATOR, is_compiling, refuse_second_derivative
 from drsl_plugin.losses.backends.identities import find_identities
 from drsl_plugin.losses.backends.launch import kernel_rows
 from drsl_plugin.losses.backends.row_scores import CosineRows, EuclideanRows, RowScores
@@ -72,18 +73,17 @@ class _FusedDRSL(torch.autograd.Function):
         compute = operator if is_compiling() else compute_loss_and_gradients
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         values = [getattr(settings, name) for name in settings.settings()]
-        parts, *gradients = compute(queries, others, labels, other_labels, use_kernel, exact, *wanted, *values)
+        found, *gradients = compute(queries, others, labels, other_labels, use_kernel, exact, *wanted, *values)
+        parts = found[:4].clone()  # an output of its own, not a view of another
         ctx.save_for_backward(*gradients)
         ctx.wanted = wanted
         ctx.mark_non_differentiable(parts)
-        return parts[0] + settings.sort_weight * parts[1], parts
+        loss = parts[0] + settings.sort_weight * parts[1] if settings.scale == "error" else found[4].clone()
+        return loss, parts
 
     @staticmethod
     def backward(ctx: _Context, of_loss: Tensor, of_parts: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled() and not is_compiling():  # with create_graph=True, which torch would ignore
-            raise RuntimeError(
-                "drsl_loss has no second derivative where its backend is chunked or triton; backend='unfused' has one"
-            )
+        refuse_second_derivative("where its backend is chunked or triton; backend='unfused' has one")
         found = [of_loss * each if want else None for each, want in zip(ctx.saved_tensors, ctx.wanted, strict=True)]
         return (*found, None, None, None, None, None)
 
@@ -99,7 +99,7 @@ def compute_loss_and_gradients(
     others_wanted: bool,
     *values: str | float | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the parts, ``(4,)``, and the gradients of queries and other references; empty where not wanted.
+    """Return the parts and the joint value, ``(5,)``, and the gradients of queries and references; empty if unwanted.
 
     Args:
         queries: ``(N, D)``.
@@ -122,7 +122,7 @@ def compute_loss_and_gradients(
         angles = CosineRows(queries, others, wants if settings.sort == "angle" else (False, False))
     # The kernel's work does not depend on the number of positives, which only the device knows.
     most = 0 if use_kernel or not len(labels) else int(identities.counts.max())
-    parts = torch.zeros(len(labels), 4, dtype=queries.dtype, device=queries.device)
+    parts = torch.zeros(len(labels), 5, dtype=queries.dtype, device=queries.device)
     if most or (use_kernel and len(labels)):
         size = _choose_chunk_size(queries, len(identities.ref_labels), most, settings)
         workspace = queries.new_empty(size, most, len(identities.ref_labels))
@@ -148,7 +148,7 @@ def _make_operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     """Return the computation as one operator, which ``torch.compile`` keeps whole, where torch can (from 2.4 on)."""
     if not IS_AN_OPERATOR:
         return compute_loss_and_gradients
-    types: dict[object, str] = {int: "int", float: "float", int | None: "int?"}
+    types: dict[object, str] = {bool: "bool", int: "int", float: "float", int | None: "int?"}
     settings = [f"{types.get(each.type, 'str')} {each.name}" for each in DRSLSettings.settings().values()]
     schema = (
         "(Tensor queries, Tensor? others, Tensor labels, Tensor? other_labels, bool use_kernel, bool exact, "
@@ -162,18 +162,12 @@ def _make_operator() -> Callable[..., tuple[Tensor, Tensor, Tensor]]:
     def _(queries: Tensor, others: Tensor | None, *rest: object) -> tuple[Tensor, Tensor, Tensor]:
         wanted, others_wanted = rest[4:6]
         of_others = torch.empty_like(others) if others is not None and others_wanted else queries.new_empty(0)
-        return queries.new_empty(4), torch.empty_like(queries) if wanted else queries.new_empty(0), of_others
+        return queries.new_empty(5), torch.empty_like(queries) if wanted else queries.new_empty(0), of_others
 
     return operator
 
 
-IS_AN_OPERATOR = hasattr(torch.library, "custom_op")
 operator = _make_operator()
-
-
-def is_compiling() -> bool:
-    """Tell whether this is being traced by ``torch.compile``, which torch before 2.3 does not tell."""
-    return IS_AN_OPERATOR and torch.compiler.is_compiling()
 
 
 def count_row_bytes(references: int, most: int, settings: DRSLSettings, element_size: int = 4) -> int:

@@ -78,6 +78,9 @@ def rank_rows(
     reach,
     SIGMOID: tl.constexpr,
     SORT: tl.constexpr,
+    ERROR_DRIVEN: tl.constexpr,
+    SCALE: tl.constexpr,
+    LEAST_PRECISION: tl.constexpr,
     SEPARATE: tl.constexpr,
     EXACT: tl.constexpr,
     POSITIVES: tl.constexpr,
@@ -96,8 +99,8 @@ def rank_rows(
     zero = tl.sum(zeros)
     temperature = zero + temperature + temperature_rest  # in the scores' precision
     sort_weight = zero + sort_weight + sort_weight_rest
-    per_unit = 1.0 / temperature if SIGMOID else 0.5 / temperature
-    ranking_sum, sorting_sum, ap_sum, above_sum = zero, zero, zero, zero
+    per_unit = 1.0 / temperature if SIGMOID and not ERROR_DRIVEN else 0.5 / temperature
+    ranking_sum, sorting_sum, ap_sum, above_sum, joint_sum = zero, zero, zero, zero, zero
 
     for first in range(0, tl.maximum(count, 1), POSITIVES):
         lanes, columns, real = _positives(order, start, place, count, first, POSITIVES)
@@ -108,7 +111,7 @@ def rank_rows(
         # Among the positives: sums over j of a, h, and of both with the lack of j, also over those better than i.
         rank, numerator, slopes, slopes_lack = zeros + 1, lack, zeros, zeros
         target_rank, target, target_slopes, target_slopes_lack = zeros + 1, lack, zeros, zeros
-        hard_rank = zeros + 1
+        hard_rank, causes = zeros + 1, zeros
         for other in range(0, count, POSITIVES):
             j_lanes, j_columns, j_real = _positives(order, start, place, count, other, POSITIVES)
             of_j = tl.load(scores + j_columns, mask=j_real, other=0.0)
@@ -124,6 +127,7 @@ def rank_rows(
                 slopes_lack += tl.sum(slope * j_lack, 1)
             if SORT == "order":
                 better = j_lack <= lack[:, None]
+                causes += tl.sum(tl.where(better, 0.0, step), 1)
                 step, slope = tl.where(better, step, 0.0), tl.where(better, slope, 0.0)
                 target_rank += tl.sum(step, 1)
                 target += tl.sum(step * j_lack, 1)
@@ -153,31 +157,49 @@ def rank_rows(
                 if EXACT:
                     hard_false_positives += tl.sum(tl.where(negative[None, :] & (gap >= 0), 1.0, 0.0), 1)
 
-        # What each of these positives adds to the loss, and its derivatives in a.
+        # What each of these positives adds to the loss, and how the loss depends on its errors.
         total = rank + false_positives
-        ranking = false_positives / total
-        of_negatives = per_unit * weight_of * rank / (total * total)
-        constant = -weight_of * ranking / total
-        linear, better_constant, better_linear, share = zeros, zeros, zeros, zeros
+        ranking, error, better_error = false_positives / total, numerator / rank, target / target_rank
+        sorting = error - better_error if SORT == "order" else error
+        of_ranking, of_sorting = weight_of, sort_weight * weight_of
         ranking_sum += tl.sum(tl.where(real, weight_of * ranking, 0.0))
         if SORT != "none":
-            error = numerator / rank
-            linear = sort_weight * weight_of / rank
-            constant -= linear * error
-            if SORT == "angle":
-                share = linear / 2  # dy / dcos = 1/2
-            else:
-                better_error = target / target_rank
-                better_linear = sort_weight * weight_of / target_rank
-                better_constant = better_linear * better_error
-                error -= better_error
-            sorting_sum += tl.sum(tl.where(real, weight_of * error, 0.0))
+            sorting_sum += tl.sum(tl.where(real, weight_of * sorting, 0.0))
         if EXACT:
             ap_sum += tl.sum(tl.where(real, weight_of * hard_rank / (hard_rank + hard_false_positives), 0.0))
             above_sum += tl.sum(tl.where(hard_false_positives == 0, weight_of, 0.0))
-        own = -per_unit * (constant * slopes + linear * slopes_lack)
-        own -= per_unit * (better_constant * target_slopes - better_linear * target_slopes_lack)
-        own -= of_negatives * negative_slopes
+        if SCALE == "graded":
+            joint_sum += tl.sum(tl.where(real, weight_of * (ranking + sort_weight * sorting * rank / total), 0.0))
+            of_ranking, of_sorting = of_ranking * (1 - sort_weight * sorting), of_sorting * rank / total
+        elif SCALE == "log":
+            joint, of_ranking = tl.log(total / rank), of_ranking * total / rank
+            if SORT != "none":
+                precision = tl.maximum(1 - sorting, LEAST_PRECISION)
+                joint -= sort_weight * tl.log(precision)
+                of_sorting = tl.where(1 - sorting < LEAST_PRECISION, 0.0, of_sorting / precision)
+            joint_sum += tl.sum(tl.where(real, weight_of * joint, 0.0))
+
+        # Derivatives in a, or the errors themselves as pulls.
+        constant, linear, better_constant, better_linear, pull = zeros, zeros, zeros, zeros, zeros
+        if ERROR_DRIVEN:
+            of_negatives = per_unit * of_ranking / total
+            own = -of_negatives * false_positives
+            if SORT == "order":
+                pull = tl.where(causes == 0, 0.0, per_unit * of_sorting * sorting)
+                own -= pull
+                pull /= tl.where(causes == 0, 1.0, causes)
+        else:
+            of_negatives = per_unit * of_ranking * rank / (total * total)
+            constant = -of_ranking * ranking / total
+            if SORT != "none":
+                linear = of_sorting / rank
+                constant -= linear * error
+            if SORT == "order":
+                better_linear = of_sorting / target_rank
+                better_constant = better_linear * better_error
+            own = -per_unit * (constant * slopes + linear * slopes_lack)
+            own -= per_unit * (better_constant * target_slopes - better_linear * target_slopes_lack)
+            own -= of_negatives * negative_slopes
 
         # The gradient of the negatives; the first positives write it, zeros where there is no negative.
         for column in range(0, references, REFERENCES):
@@ -187,7 +209,11 @@ def rank_rows(
             found = tl.zeros([REFERENCES], dtype=weight.dtype)
             if where == 0:
                 step, slope = _step(of_each[None, :] - of_positive[:, None], temperature, SIGMOID)
-                found = tl.where(negative, tl.sum(tl.where(real[:, None], of_negatives[:, None] * slope, 0.0), 0), 0.0)
+                movable = step if ERROR_DRIVEN else slope
+                found = tl.sum(tl.where(real[:, None], of_negatives[:, None] * movable, 0.0), 0)
+                found = tl.where(negative, found, 0.0)
+            elif ERROR_DRIVEN and where > 0:
+                found = tl.where(negative, tl.sum(tl.where(real, of_negatives, 0.0)), 0.0)
             if first > 0:
                 found += tl.load(gradient + each, mask=inside, other=0.0)
             tl.store(gradient + each, found, mask=inside)
@@ -201,13 +227,19 @@ def rank_rows(
             counted = j_real[None, :] & ~is_own
             step, slope = _step(of_j[None, :] - of_positive[:, None], temperature, SIGMOID)
             slope = tl.where(counted, slope, 0.0)
-            of_step = constant[:, None] + linear[:, None] * j_lack
-            if SORT == "order":
-                of_better = better_constant[:, None] - better_linear[:, None] * j_lack
-                of_step += tl.where(j_lack <= lack[:, None], of_better, 0.0)
-            found = tl.sum(per_unit * of_step * slope + tl.where(is_own, own[:, None], 0.0), 0)
+            if ERROR_DRIVEN:
+                of_gap = pull[:, None] * tl.where(counted & (j_lack > lack[:, None]), step, 0.0)
+            else:
+                of_step = constant[:, None] + linear[:, None] * j_lack
+                if SORT == "order":
+                    of_better = better_constant[:, None] - better_linear[:, None] * j_lack
+                    of_step += tl.where(j_lack <= lack[:, None], of_better, 0.0)
+                of_gap = per_unit * of_step * slope
+            found = tl.sum(of_gap + tl.where(is_own, own[:, None], 0.0), 0)
             if SORT == "angle":
-                angle = -tl.sum(share[:, None] * tl.where(is_own, 1.0, tl.where(counted, step, 0.0)), 0)
+                angle = -tl.sum(
+                    (of_sorting / rank / 2)[:, None] * tl.where(is_own, 1.0, tl.where(counted, step, 0.0)), 0
+                )
                 if SEPARATE:
                     angle += tl.load(of_cosines + j_columns, mask=j_real, other=0.0)
                     tl.store(of_cosines + j_columns, angle, mask=j_real)
@@ -217,7 +249,8 @@ def rank_rows(
             tl.store(gradient + j_columns, found, mask=j_real)
         tl.debug_barrier()
 
-    tl.store(parts + row * 4, ranking_sum)
-    tl.store(parts + row * 4 + 1, sorting_sum)
-    tl.store(parts + row * 4 + 2, ap_sum)
-    tl.store(parts + row * 4 + 3, above_sum)
+    tl.store(parts + row * 5, ranking_sum)
+    tl.store(parts + row * 5 + 1, sorting_sum)
+    tl.store(parts + row * 5 + 2, ap_sum)
+    tl.store(parts + row * 5 + 3, above_sum)
+    tl.store(parts + row * 5 + 4, joint_sum)

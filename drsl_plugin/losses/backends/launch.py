@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drsl_plugin.losses.backends.identities import Identities
 from drsl_plugin.losses.backends.rows import RowGradients
+from drsl_plugin.losses.backends.terms import LEAST_PRECISION
 from drsl_plugin.losses.settings import DRSLSettings
 
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -51,7 +52,7 @@ def kernel_rows(
     scores, cosines = scores.contiguous(), None if cosines is None else cosines.contiguous()
     gradient = torch.empty_like(scores)
     of_cosines = torch.zeros_like(cosines) if cosines is not None and settings.sort == "angle" else None
-    parts = scores.new_empty(len(scores), 4)
+    parts = scores.new_empty(len(scores), 5)
     # Triton launches on the current device, whatever the tensors are on.
     with torch.cuda.device(scores.device) if scores.is_cuda else contextlib.nullcontext():
         rank_rows[(len(scores),)](
@@ -73,6 +74,9 @@ def kernel_rows(
             _reach(scores, settings),
             SIGMOID=settings.relaxation == "sigmoid",
             SORT=settings.sort,
+            ERROR_DRIVEN=settings.gradient == "error",
+            SCALE=settings.scale,
+            LEAST_PRECISION=LEAST_PRECISION,
             SEPARATE=cosines is not None,
             EXACT=exact,
             POSITIVES=POSITIVES,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from drsl_plugin.losses.settings import Relaxation, Sort
+from drsl_plugin.losses.settings import DRSLSettings, Relaxation, Sort
+
+LEAST_PRECISION = 1e-6
+"""Of the sorting term under a logarithm: a positive at the opposite pole has none, and would make the loss infinite."""
 
 
 def pad_positives(is_positive: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,6 +50,15 @@ def sorting_error(among_positives: Tensor, positive_rank: Tensor, quality: Tenso
     better = among_positives * (quality.unsqueeze(1) >= quality.unsqueeze(2))
     target = (lack + torch.bmm(better, lack.unsqueeze(2)).squeeze(2)) / (1 + better.sum(dim=2))
     return error - target
+
+
+def joint_error(false_positives: Tensor, positive_rank: Tensor, sorting: Tensor, settings: DRSLSettings) -> Tensor:
+    """Ranking and sorting error of each positive, (N, K), as one number on the scale ``log`` or ``graded``."""
+    if settings.scale == "log":
+        sorted_precision = (1 - sorting).clamp(min=LEAST_PRECISION)
+        return torch.log1p(false_positives / positive_rank) - settings.sort_weight * sorted_precision.log()
+    total = positive_rank + false_positives
+    return false_positives / total + settings.sort_weight * sorting * positive_rank / total
 
 
 def query_weights(is_real: Tensor) -> Tensor:

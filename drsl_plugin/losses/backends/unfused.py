@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drsl_plugin.losses.backends.held import Ranks, held_pulls, with_gradient_of
 from drsl_plugin.losses.backends.scores import cosine_scores, euclidean_scores
 from drsl_plugin.losses.backends.terms import (
     differences,
     exact_parts,
+    joint_error,
     pad_positives,
     query_weights,
     relaxed_step,
@@ -48,11 +50,12 @@ def compute_unfused(
     positives, is_real = pad_positives(is_positive)
 
     positive_scores = scores.gather(1, positives)
-    gaps = differences(positive_scores, positive_scores)
-    among_positives = relaxed_step(gaps, settings.temperature, settings.relaxation)
+    gaps_among, gaps = differences(positive_scores, positive_scores), differences(scores, positive_scores)
     counted = is_real.unsqueeze(1) & ~torch.eye(positives.shape[1], dtype=torch.bool, device=positives.device)
-    among_positives = among_positives * counted
-    before = relaxed_step(differences(scores, positive_scores), settings.temperature, settings.relaxation)
+    among_positives = relaxed_step(gaps_among, settings.temperature, settings.relaxation) * counted
+    before = relaxed_step(gaps, settings.temperature, settings.relaxation)
+    if settings.gradient == "error":
+        among_positives, before = among_positives.detach(), before.detach()
     false_positives = sum_where(before, is_negative)
     positive_rank = 1 + among_positives.sum(dim=2)
     ranking = false_positives / (positive_rank + false_positives)
@@ -61,9 +64,17 @@ def compute_unfused(
 
     weights = query_weights(is_real.to(scores.dtype))
     ranking_mean, sorting_mean = (weights * ranking).sum(), (weights * sorting).sum()
+    if settings.scale == "error":
+        loss = ranking_mean + settings.sort_weight * sorting_mean
+    else:
+        loss = (weights * joint_error(false_positives, positive_rank, sorting, settings)).sum()
+    if settings.gradient == "error":
+        before = before * is_negative.unsqueeze(1)
+        ranks = Ranks(among_positives, before, positive_rank + false_positives, ranking, sorting, quality)
+        loss = with_gradient_of(loss, (weights * held_pulls(gaps, gaps_among, ranks, settings)).sum())
     ap = above_all = torch.zeros_like(ranking)
     if exact:
         with torch.no_grad():
             ap, above_all = exact_parts(scores, positive_scores, is_negative, counted)
     parts = [ranking_mean.detach(), sorting_mean.detach(), (weights * ap).sum(), (weights * above_all).sum()]
-    return ranking_mean + settings.sort_weight * sorting_mean, torch.stack(parts)
+    return loss, torch.stack(parts)
