@@ -61,9 +61,7 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
         memory.check(embeddings, dist.get_world_size())
     everyone, all_labels = _gather(embeddings, labels)
     references, ref_labels = _leave_out_own(everyone), _leave_out_own(all_labels)
-    loss, parts = criterion.compute(
-        embeddings, labels, references, ref_labels, exact=True, of_batch=len(references)
-    )
+    loss, parts = criterion.compute(embeddings, labels, references, ref_labels, exact=True, of_batch=len(references))
     kept = memory.entries() if memory is not None else None
     if kept is not None:
         ref_labels = torch.cat([ref_labels, kept[1]])

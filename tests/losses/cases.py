@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import sys
 from collections.abc import Iterator
 from types import FrameType
@@ -28,7 +29,34 @@ UPDATES = [
     for gradient, scale in (("slope", "log"), ("slope", "graded"), ("error", "error"), ("error", "graded"))
     if (scale, sort) != ("graded", "none")
 ]
-"""All that goes together of gradient and scale, beside the two of ``SETTINGS``."""
+"""All that goes together of gradient and scale, beside those of ``SETTINGS``."""
+EVERY = [
+    *SETTINGS,
+    *(
+        dict(zip(("distance", "relaxation", "sort", "gradient", "scale", "center"), values, strict=True))
+        for values in (
+            ("cosine", "sigmoid", "none", "error", "error", True),
+            ("cosine", "linear", "angle", "error", "error", False),
+            ("euclidean", "sigmoid", "order", "error", "error", True),
+            ("euclidean", "linear", "angle", "error", "graded", False),
+            ("euclidean", "sigmoid", "none", "slope", "log", False),
+            ("cosine", "sigmoid", "angle", "slope", "log", True),
+            ("euclidean", "sigmoid", "order", "slope", "log", False),
+            ("cosine", "linear", "order", "slope", "graded", False),
+        )
+    ),
+]
+"""``SETTINGS``, and each value of gradient, scale and center with each sort."""
+
+
+def upper_bound(settings: dict[str, Any], negatives: int) -> float:
+    """Largest loss that a batch with so many negatives a query can have."""
+    weight = 0.0 if settings["sort"] == "none" else settings.get("sort_weight", 1.0)
+    if settings.get("scale") == "log":
+        return math.log(1 + negatives) + weight * math.log(1e6)
+    return 1.0 if settings.get("scale") == "graded" else 1.0 + weight
+
+
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 # Of the largest entry that is compared. A gradient in half precision is rounded to it at the very end.

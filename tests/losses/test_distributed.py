@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from cases import SETTINGS, Batch, assert_near, leaves, name, truth_and_gradients
+from cases import EVERY, Batch, assert_near, leaves, name, truth_and_gradients
 from oracle import oracle
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -42,7 +42,7 @@ WITHOUT_QUERY = {
     "all but one without": lambda world_size: world_size - 1,
     "all without": lambda world_size: world_size,
 }
-CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in SETTINGS}
+CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in EVERY}
 TWO = ("cosine-sigmoid-angle", "euclidean-linear-order")
 WITHOUT_AUTOGRAD = ("no_grad", "inference_mode")
 HALF = (torch.float16, torch.bfloat16)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from cases import SETTINGS, assert_near, follow_calls, name
+from cases import EVERY, assert_near, follow_calls, name
 from oracle import oracle
 
 from drsl_plugin import DRSLoss, DRSLParts
@@ -30,7 +30,7 @@ LAYOUTS = {
         [[8 * step + 4 * rank + i for i in range(4)] for rank in range(SIZE)] for step in (0, 1, 0, 1)
     ],
 }
-CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in SETTINGS}
+CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in EVERY}
 FIRST = next(iter(CRITERIA))
 MEMORY = {"memory_size": 11, "memory_warmup": 0}
 JOBS = [

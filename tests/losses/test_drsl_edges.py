@@ -7,8 +7,8 @@ import torch
 from cases import (
     DEVICES,
     DISTANCES,
+    EVERY,
     RELAXATIONS,
-    SETTINGS,
     SORTS,
     TOLERANCE,
     Batch,
@@ -19,6 +19,7 @@ from cases import (
     name,
     truth_and_gradients,
     uneven,
+    upper_bound,
     value_and_gradients,
 )
 from oracle import oracle
@@ -51,13 +52,13 @@ DEGENERATE = {
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 @pytest.mark.parametrize("batch", DEGENERATE.values(), ids=DEGENERATE)
 def test_degenerate_batches_have_a_finite_loss_and_gradient(batch, settings, device):
     batch = leaves(batch, device)
     loss, parts = drsl_loss(*batch, **settings, return_parts=True)
     assert loss.requires_grad
-    assert -1e-6 <= loss <= 2
+    assert -1e-6 <= loss <= upper_bound(settings, len(batch.labels) + 5) + 1e-6
     assert all(0 <= part <= 1 + 1e-6 for part in (parts.ranking, parts.ap, parts.above_all))
     for gradient in gradients(loss, batch):
         assert torch.isfinite(gradient).all()
@@ -65,7 +66,7 @@ def test_degenerate_batches_have_a_finite_loss_and_gradient(batch, settings, dev
 
 @pytest.mark.kernel
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 @pytest.mark.parametrize("batch", WITHOUT_QUERY.values(), ids=WITHOUT_QUERY)
 def test_without_a_query_the_loss_is_0_and_keeps_its_graph(batch, settings, device):
     batch = leaves(batch, device)
@@ -97,7 +98,7 @@ def test_when_all_embeddings_agree_every_step_is_one_half(distance, scale):
 
 
 @pytest.mark.parametrize("scale", [1e20, 1e-20])
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_float32_does_not_over_or_underflow(settings, scale):
     batch = uneven(refs=True, dtype=torch.float32)
     scaled = batch._replace(embeddings=batch.embeddings * scale, ref_embeddings=batch.ref_embeddings * scale)
@@ -110,7 +111,7 @@ def test_float32_does_not_over_or_underflow(settings, scale):
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_low_precision_is_no_worse_than_a_naive_implementation_in_it(settings, dtype, device):
     batch = uneven(refs=True, dtype=dtype, seed=7)
     loss, actual = value_and_gradients(batch, device, **settings)
@@ -145,7 +146,7 @@ def test_euclidean_in_float32_bears_a_common_offset_and_near_duplicates(offset, 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_autocast_changes_nothing(settings, dtype, device):
     batch = uneven(refs=True, dtype=dtype)
     expected, expected_gradients = value_and_gradients(batch, device, **settings)
@@ -170,7 +171,7 @@ def test_references_in_another_precision_keep_theirs():
 
 @pytest.mark.parametrize("where", ["query", "lone sample", "reference"])
 @pytest.mark.parametrize("whole_row", [False, True])
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_nan_is_never_hidden(settings, whole_row, where):
     batch = uneven(refs=True)
     tensor, row = {"query": (0, 1), "lone sample": (0, 8), "reference": (2, 2)}[where]

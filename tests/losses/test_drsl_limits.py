@@ -4,8 +4,8 @@ import pytest
 import torch
 from cases import (
     DISTANCES,
+    EVERY,
     RELAXATIONS,
-    SETTINGS,
     SORTS,
     Batch,
     assert_near,
@@ -67,7 +67,7 @@ def test_order_says_nothing_on_normalised_embeddings_but_does_without():
 
 
 @pytest.mark.parametrize("refs", [False, True], ids=["batch", "refs"])
-@pytest.mark.parametrize("chosen", SETTINGS, ids=name)
+@pytest.mark.parametrize("chosen", EVERY, ids=name)
 def test_a_batch_is_the_mean_of_its_sub_batches_against_all_the_rest(chosen, refs):
     batch = uneven(refs, seed=4)
     whole, expected = value_and_gradients(batch, **chosen)
@@ -125,7 +125,7 @@ def test_angle_pulls_where_every_step_is_saturated(distance):
     assert not pulled[~has_positive].any()
 
 
-@pytest.mark.parametrize("chosen", SETTINGS, ids=name)
+@pytest.mark.parametrize("chosen", EVERY, ids=name)
 def test_descent_raises_the_average_precision(chosen):
     generator = torch.Generator().manual_seed(5)
     embeddings = torch.randn(24, 6, generator=generator).requires_grad_()

@@ -10,6 +10,7 @@ from cases import (
     RELAXATIONS,
     SETTINGS,
     SORTS,
+    UPDATES,
     assert_near,
     lattice,
     leaves,
@@ -47,6 +48,19 @@ def test_value_and_gradient_are_those_of_plain_loops(settings, refs, dtype, devi
     for mine, theirs in zip(actual, expected, strict=True):
         assert mine.dtype == dtype
         assert_near(mine, theirs, dtype)
+
+
+@pytest.mark.kernel
+@pytest.mark.parametrize("refs", [False, True], ids=["batch", "refs"])
+@pytest.mark.parametrize("settings", UPDATES, ids=name)
+def test_updates_and_scales_are_those_of_plain_loops(settings, refs):
+    settings = {**settings, "temperature": 0.3, "sort_weight": 0.7}
+    for batch in (uneven(refs), lattice(refs)):
+        truth, expected = truth_and_gradients(batch, **settings)
+        loss, actual = value_and_gradients(batch, **settings)
+        assert_near(loss, truth.loss)
+        for mine, theirs in zip(actual, expected, strict=True):
+            assert_near(mine, theirs)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.05, 1.0])

@@ -10,6 +10,7 @@ from cases import (
     assert_near,
     gradients,
     leaves,
+    upper_bound,
     value_and_gradients,
 )
 from hypothesis import assume, given, settings
@@ -26,8 +27,20 @@ any_settings = st.fixed_dictionaries(
         "sort": st.sampled_from(SORTS),
         "temperature": st.floats(0.02, 2),
         "sort_weight": st.floats(0, 3),
+        "update": st.sampled_from([("slope", "error"), ("slope", "log"), ("slope", "graded"), ("error", "error")]),
+        "center": st.booleans(),
     }
-)
+).map(lambda drawn: together(**drawn))
+
+
+def together(update, **chosen):
+    """Settings that go together: ``graded`` takes a sorting term, of weight 1 at most."""
+    gradient, scale = update
+    if scale == "graded" and chosen["sort"] == "none":
+        scale = "log"
+    if scale == "graded":
+        chosen["sort_weight"] /= 3
+    return {**chosen, "gradient": gradient, "scale": scale}
 
 
 @st.composite
@@ -87,7 +100,7 @@ def test_loss_and_parts_stay_in_their_bounds_with_a_finite_gradient(batch, chose
     batch = leaves(batch)
     loss, parts = drsl_loss(*batch, **chosen, return_parts=True)
     slack = 1e-9
-    assert -slack <= loss <= 1 + chosen["sort_weight"] + slack
+    assert -slack <= loss <= upper_bound(chosen, len(batch.labels) + len(batch.ref_labels)) + slack
     assert 0 <= parts.ranking < 1
     assert -slack <= parts.sorting <= 1 + slack
     assert 0 <= parts.above_all <= parts.ap + slack
@@ -105,7 +118,7 @@ def test_scale_of_the_embeddings_does_not_matter(batch, chosen, exponent):
 
 @given(batches(), any_settings, st.data())
 def test_cosine_does_not_see_the_length_of_any_one_embedding(batch, chosen, data):
-    chosen["distance"] = "cosine"
+    chosen.update(distance="cosine", center=False)
     count = len(batch.labels)
     exponents = data.draw(st.lists(st.integers(-20, 20), min_size=count, max_size=count))
     lengths = 2.0 ** torch.tensor(exponents, dtype=torch.float64).unsqueeze(1)
@@ -121,7 +134,8 @@ def test_rotations_and_for_euclidean_ranking_shifts_do_not_matter(batch, chosen,
     turned = batch._replace(embeddings=batch.embeddings @ rotation, ref_embeddings=batch.ref_embeddings @ rotation)
     assert_near(drsl_loss(*turned, **chosen), drsl_loss(*batch, **chosen))
 
-    chosen.update(distance="euclidean", sort="none")
+    if not chosen["center"]:  # which makes it true of all others
+        chosen.update(distance="euclidean", sort="none", scale="error")
     shifted = batch._replace(
         embeddings=batch.embeddings + rotation[0], ref_embeddings=batch.ref_embeddings + rotation[0]
     )
@@ -143,8 +157,10 @@ def score_gradient(batch, **chosen):
 
 @given(batches(), any_settings)
 def test_rows_of_the_score_gradient_sum_to_zero_or_for_angle_to_minus_half_the_weight(batch, chosen):
-    # Every a is a difference of scores: a shift of the row changes none. sum_j dl_S / dy_qj = -1, dy / dcos = 1/2.
+    # Every a, and every pull, is of differences of scores: a shift of the row changes none.
+    # sum_j dl_S / dy_qj = -1, dy / dcos = 1/2.
     batch = batch._replace(embeddings=batch.embeddings[:1], labels=batch.labels[:1])
+    chosen.update(scale="error", center=False)
     positives = batch.ref_labels == batch.labels
     assume(bool(positives.any()) and (len(positives) > 1 or chosen["sort"] == "angle"))
     if chosen["sort"] == "angle":

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 import torch
-from cases import SETTINGS, Batch, assert_near, error, gradients, leaves, name, truth_and_gradients, uneven
+from cases import EVERY, Batch, assert_near, error, gradients, leaves, name, truth_and_gradients, uneven
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -43,7 +43,7 @@ def outcome(batch: Batch, **settings):
     return [loss.detach(), *parts, *gradients(loss, batch)]
 
 
-@given(st.integers(15_000, 60_000), st.sampled_from(SETTINGS), st.booleans())
+@given(st.integers(15_000, 60_000), st.sampled_from(EVERY), st.booleans())
 def test_chunks_do_not_matter(budget, settings, refs):
     batch = uneven(refs)
     expected = outcome(batch, backend="unfused", **settings)
@@ -121,7 +121,7 @@ def test_a_second_derivative_is_had_unfused_and_refused_fused(refs):
                 torch.autograd.grad(loss, batch.embeddings, create_graph=True)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 @pytest.mark.parametrize(("count", "refs"), [(64, 0), (64, 128), (256, 0)])
 def test_what_is_kept_for_backward_is_the_gradient_alone(settings, count, refs):
     batch = leaves(batch_of(count, 8, refs=refs))
@@ -139,7 +139,7 @@ def test_what_is_kept_for_backward_is_the_gradient_alone(settings, count, refs):
         loss.backward()
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_no_tensor_of_a_pass_is_larger_than_the_budget(settings):
     budget, (count, width) = 1 << 20, (512, 8)
     batch = leaves(batch_of(count, 8, width))
@@ -150,7 +150,7 @@ def test_no_tensor_of_a_pass_is_larger_than_the_budget(settings):
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_float32_is_as_exact_as_unfused(settings, scale):
     # Identities close together: where differences of scores are small against the scores.
     embeddings, labels, *_ = batch_of(24, 4, dtype=torch.float64)
@@ -165,7 +165,7 @@ def test_float32_is_as_exact_as_unfused(settings, scale):
 
 
 @pytest.mark.skipif(not chunked.IS_AN_OPERATOR, reason="fake tensors are tried from torch 2.4 on")
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch):
     # Of a fake tensor no value can be read: whatever would wait for a GPU raises here.
     def unread(scores, cosines, *_):
@@ -184,7 +184,7 @@ def test_the_way_to_the_kernel_never_waits_for_the_device(settings, monkeypatch)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="waiting for the device: on a GPU alone")
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_no_synchronisation_on_a_gpu(settings):
     batch = leaves(batch_of(64, 4, refs=32), "cuda")
     drsl_loss(*batch, **settings).backward()

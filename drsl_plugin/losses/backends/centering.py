@@ -30,8 +30,8 @@ def center_embeddings(queries: Tensor, others: Tensor | None, of_batch: int) -> 
                 [ 1.]]), tensor([[0.],
                 [0.]]))
     """
-    if others is None:
-        return _less_mean(queries), None
+    if others is None or not len(others):
+        return _less_mean(queries), others
     batch = _less_mean(torch.cat([queries, others[:of_batch]]) if of_batch else queries)
     kept = _less_mean(others[of_batch:].detach())
     return batch[: len(queries)], torch.cat([batch[len(queries) :], kept]) if of_batch else kept
