@@ -24,6 +24,8 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     with gradient, so after ``DistributedDataParallel`` has averaged, the gradient is that of one process with the whole
     batch, for a network whose normalisation does not see the batch.
 
+    Where ``criterion`` centres its scores, the mean is that of the embeddings of all processes, the memory's apart.
+
     Where ``criterion`` has a memory, its embeddings are references in every process, and after the loss each process
     stores the embeddings of all, in the order of the processes: the memories stay equal, bit for bit.
 

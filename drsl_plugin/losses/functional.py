@@ -97,6 +97,28 @@ def drsl_loss(
     for ``sort="angle"`` (the gradient goes through the angle as well); for ``"order"`` the same with y detached, minus
     the same sums over :math:`\{j : y_{qj} \ge y_{qi}\}`; for ``"none"`` it is 0 and the loss is Smooth-AP.
 
+    With ``gradient="error"`` the gradient is no derivative of that value. It is the errors themselves, as AP-loss and
+    RS loss have them: each positive is pulled by its error, and what has caused the error is pushed by its share,
+
+    .. math::
+
+        \frac{\partial}{\partial s_{qj}} \mathrel{+}= c\, \frac{a_q(i, j)}{R^+_q(i) + F_q(i)} \;(j \in N_q), \qquad
+        \frac{\partial}{\partial s_{qi}} \mathrel{-}= c\, \ell_R(q, i), \qquad c = \frac{1}{2\tau}
+
+    averaged as the loss is. Pulls and pushes balance, no slope of a step is in them, and the pull of a positive at a
+    tie with N negatives tends to c, where the derivative fades as 1/N. ``"order"`` likewise pulls by its sorting error
+    and pushes the positives ahead of less quality, in proportion to :math:`a_q(i, j)`; ``"angle"`` has its derivative
+    in the angles alone, the ranks held. ``gradcheck`` does not apply.
+
+    ``terms="log"`` makes the derivative not fade in another way: it is the mean of
+    :math:`-\log(1 - \ell_R) - \lambda \log(1 - \ell_S)`, with :math:`1 - \ell_S` at least 1e-6. ``"graded"`` is that
+    of :math:`1 - (1 - \ell_R)(1 - \lambda \ell_S)`, a precision in which a positive counts its quality and not 1.
+
+    With ``center`` scores and angles are those of :math:`e - \operatorname{mean}(e)` over the batch, that is the
+    embeddings and the references with gradient, and of :math:`r - \operatorname{mean}(r)` over the references without:
+    those cannot move, and all of a batch would be pushed away from them in one direction. Where all of either are
+    equal, or one is alone, they become zero vectors: the loss is finite, with zero gradient.
+
     The mathematics runs in float32 (float64 stays float64) with autocast off. Except for small batches the gradient is
     computed in the forward pass, some queries at a time, and what is kept for backward is the gradient of the
     embeddings: N·D numbers, and M·D where the references want one. A NaN in the embeddings makes the loss NaN where
@@ -114,18 +136,23 @@ def drsl_loss(
         sort: the sorting term, ``"angle"``, ``"order"`` or ``"none"``. On L2-normalised embeddings with
             ``distance="cosine"`` the two orders agree and ``"order"`` has nothing to say.
         sort_weight: :math:`\lambda \ge 0`.
+        gradient: ``"slope"``, the derivative, or ``"error"``, the error-driven update.
+        terms: how ranking and sorting error of a positive make its loss, ``"error"`` (the sum above), ``"log"`` (with
+            ``gradient="slope"`` alone) or ``"graded"`` (with a sorting term of weight 1 at most).
+        center: take the mean from the embeddings first, from references without gradient their own.
         backend: how it is computed; the results differ by rounding alone. ``"unfused"``: on tensors of N·K·(N + M)
-            numbers, K the largest number of positives, and differentiable twice; ``"chunked"``: the gradient in the
-            forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel on CUDA. Up to its launch no value
-            is read from the device (shown with fake tensors, of which none can be read); it has run in Triton's
-            interpreter and been compiled for GPUs, but not run on one. ``"auto"``: the kernel on CUDA with Triton, else
-            the unfused path up to 1,024 scores N·(N + M) and the chunked one above.
+            numbers, K the largest number of positives, and differentiable twice where ``gradient`` is ``"slope"``;
+            ``"chunked"``: the gradient in the forward pass, in chunks of queries; ``"triton"``: likewise, by a kernel
+            on CUDA. Up to its launch no value is read from the device (shown with fake tensors, of which none can be
+            read); it has run in Triton's interpreter and been compiled for GPUs, but not run on one. ``"auto"``: the
+            kernel on CUDA with Triton, else the unfused path up to 1,024 scores N·(N + M) and the chunked one above.
         chunk_budget: bytes for the rows of scores that a fused path works on at a time, at least one query's; None
             chooses. Results do not depend on it.
         return_parts: also return the parts for the logs.
 
     Returns:
-        The loss, a scalar in :math:`[0, 1 + \lambda]`; with ``return_parts`` the pair ``(loss, DRSLParts)``. Where no
+        The loss, a scalar in :math:`[0, 1 + \lambda]` (``"graded"``: :math:`[0, 1]`; ``"log"``: from 0 to
+        :math:`\log(1 + |N_q|) + 6 \lambda \log 10`); with ``return_parts`` the pair ``(loss, DRSLParts)``. Where no
         query has a positive, the loss and its parts are 0 and the loss keeps its graph.
 
     Raises:
@@ -145,8 +172,9 @@ def drsl_loss(
         X. Xu, X. Yuan, Z. Wang, K. Zhang, R. Hu, "Rank-in-Rank Loss for Person Re-identification", ACM TOMM 2022,
         doi 10.1145/3532866. The paper's equations are not public: this is a reconstruction. Rank by distance and sort
         by angle is the abstract's; the ranking error is Smooth-AP's (Brown et al., ECCV 2020), the linear step and the
-        sorting error RS loss's (Oksuz et al., ICCV 2021); the angle as quality, its weight and the temperature are
-        ours.
+        sorting error RS loss's (Oksuz et al., ICCV 2021); the error-driven update is that of AP-loss (Chen et al., CVPR
+        2019) and RS loss, in units of the linear step's slope; logarithm, grading, centre, the angle as quality, its
+        weight and the temperature are ours.
     """
     for name in options:
         if name not in LossOptions.__annotations__:

@@ -29,6 +29,9 @@ class DRSLoss(nn.Module):
         relaxation: the step, ``"sigmoid"`` or ``"linear"``.
         sort: the sorting term, ``"angle"``, ``"order"`` or ``"none"``.
         sort_weight: weight of the sorting term, 0 or above.
+        gradient: of the ranks, ``"slope"`` or ``"error"``.
+        terms: how a positive's two errors make its loss, ``"error"``, ``"log"`` or ``"graded"``.
+        center: take the mean from the batch's embeddings, and from those of the memory theirs.
         memory_size: how many embeddings of earlier batches are references too, at least a batch; 0 for none. See
             :class:`~drsl_plugin.losses.EmbeddingMemory`; it is ``criterion.memory``.
         memory_warmup: how many batches are stored before the memory takes part.
@@ -43,8 +46,9 @@ class DRSLoss(nn.Module):
         >>> criterion = DRSLoss(temperature=0.02, sort="none")
         >>> criterion(torch.eye(4), torch.tensor([0, 0, 1, 1])).item()
         0.5
-        >>> criterion
-        DRSLoss(distance='cosine', temperature=0.02, relaxation='sigmoid', sort='none', sort_weight=1.0)
+        >>> criterion  # doctest: +NORMALIZE_WHITESPACE
+        DRSLoss(distance='cosine', temperature=0.02, relaxation='sigmoid', sort='none', sort_weight=1.0,
+                gradient='slope', terms='error', center=False)
     """
 
     settings: DRSLSettings

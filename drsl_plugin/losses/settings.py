@@ -19,7 +19,7 @@ Distance = Literal["cosine", "euclidean"]
 Relaxation = Literal["sigmoid", "linear"]
 Sort = Literal["angle", "order", "none"]
 Gradient = Literal["slope", "error"]
-Scale = Literal["error", "log", "graded"]
+Terms = Literal["error", "log", "graded"]
 Backend = Literal["auto", "unfused", "chunked", "triton"]
 Schedule = Literal["constant", "linear", "cosine"]
 
@@ -88,10 +88,10 @@ class DRSLSettings(CheckedSettings):
         _names(Gradient),
         "of the ranks: `slope`, their derivative, or `error`, the errors shared out among those that cause them",
     ] = "slope"
-    scale: Annotated[
-        Scale,
-        _names(Scale),
-        "of the terms: `error` as they are, `log` their -log(1 - error), `graded` the two as one precision",
+    terms: Annotated[
+        Terms,
+        _names(Terms),
+        "a positive's two errors: `error`, their sum; `log`, that of their -log(1 - error); `graded`, as one precision",
     ] = "error"
     center: Annotated[
         bool, _FLAG, "scores of embeddings less their batch's mean, and of references without gradient less theirs"
@@ -112,12 +112,12 @@ class DRSLSettings(CheckedSettings):
     @classmethod
     def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
         """Yield what is wrong with values that are each of them right, such as a warm-up without a memory."""
-        if values["scale"] == "log" and values["gradient"] == "error":
-            yield RangeError("scale", "log", "'error' or 'graded' where gradient is 'error', which needs no logarithm")
-        if values["scale"] == "graded" and values["sort"] == "none":
-            yield RangeError("scale", "graded", "'error' or 'log' where sort is 'none', with nothing to grade by")
-        if values["scale"] == "graded" and values["sort_weight"] > 1:
-            yield RangeError("sort_weight", values["sort_weight"], "1 or below where scale is 'graded'")
+        if values["terms"] == "log" and values["gradient"] == "error":
+            yield RangeError("terms", "log", "'error' or 'graded' where gradient is 'error', which needs no logarithm")
+        if values["terms"] == "graded" and values["sort"] == "none":
+            yield RangeError("terms", "graded", "'error' or 'log' where sort is 'none', with nothing to grade by")
+        if values["terms"] == "graded" and values["sort_weight"] > 1:
+            yield RangeError("sort_weight", values["sort_weight"], "1 or below where terms is 'graded'")
         if values["memory_warmup"] > 0 and values["memory_size"] == 0:
             needs = "0 where memory_size is 0, for there is no memory"
             yield RangeError("memory_warmup", values["memory_warmup"], needs)
@@ -132,7 +132,7 @@ class LossOptions(TypedDict, total=False):
     sort: Sort
     sort_weight: float
     gradient: Gradient
-    scale: Scale
+    terms: Terms
     center: bool
     backend: Backend
     chunk_budget: int | None

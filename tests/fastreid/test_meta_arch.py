@@ -36,6 +36,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"SORT": "none"},
     {"SORT": "order", "DISTANCE": "euclidean"},
     {"SORT_WEIGHT": 0.25},
+    {"GRADIENT": "error"},
+    {"TERMS": "log"},
+    {"CENTER": True},
 ]
 MGN_TERMS = {
     "b1": ("b1",),
@@ -202,9 +205,19 @@ def test_every_setting_reaches_the_loss(settings: dict[str, Any], seen: Any) -> 
     arguments = {key.lower(): value for key, value in settings.items()}
     expected = arguments.pop("scale", 1.0) * drsl_loss(features, LABELS, **arguments)
     torch.testing.assert_close(losses["loss_drsl"], expected, rtol=0, atol=0)
-    for key in settings:
-        without = {name: value for name, value in arguments.items() if name != key.lower()}
-        assert abs(losses["loss_drsl"] - drsl_loss(features, LABELS, **without)) > 1e-3, f"{key} is not felt"
+    features = features.detach().requires_grad_()
+
+    def felt(**others: Any) -> torch.Tensor:
+        """The loss and its gradient: a setting may change either."""
+        loss = drsl_loss(features, LABELS, **others)
+        return torch.cat([loss.detach().reshape(1), torch.autograd.grad(loss, features)[0].flatten()])
+
+    (gradient,) = torch.autograd.grad(losses["loss_drsl"], outputs[0]["features"])
+    torch.testing.assert_close(gradient.flatten() / settings.get("SCALE", 1.0), felt(**arguments)[1:])
+    for key in arguments.keys() & {each.lower() for each in settings}:
+        without = {name: value for name, value in arguments.items() if name != key}
+        assert (felt(**arguments) - felt(**without)).abs().max() > 1e-3, f"{key} is not felt"
+    assert "SCALE" not in settings or abs(losses["loss_drsl"] - drsl_loss(features, LABELS)) > 1e-3
 
 
 def test_the_way_of_computing_reaches_the_loss() -> None:

@@ -24,16 +24,16 @@ SETTINGS = [
     for distance, relaxation, sort in itertools.product(DISTANCES, RELAXATIONS, SORTS)
 ]
 UPDATES = [
-    {"distance": distance, "relaxation": relaxation, "sort": sort, "gradient": gradient, "scale": scale}
+    {"distance": distance, "relaxation": relaxation, "sort": sort, "gradient": gradient, "terms": terms}
     for distance, relaxation, sort in itertools.product(DISTANCES, RELAXATIONS, SORTS)
-    for gradient, scale in (("slope", "log"), ("slope", "graded"), ("error", "error"), ("error", "graded"))
-    if (scale, sort) != ("graded", "none")
+    for gradient, terms in (("slope", "log"), ("slope", "graded"), ("error", "error"), ("error", "graded"))
+    if (terms, sort) != ("graded", "none")
 ]
-"""All that goes together of gradient and scale, beside those of ``SETTINGS``."""
+"""All that goes together of gradient and terms, beside those of ``SETTINGS``."""
 EVERY = [
     *SETTINGS,
     *(
-        dict(zip(("distance", "relaxation", "sort", "gradient", "scale", "center"), values, strict=True))
+        dict(zip(("distance", "relaxation", "sort", "gradient", "terms", "center"), values, strict=True))
         for values in (
             ("cosine", "sigmoid", "none", "error", "error", True),
             ("cosine", "linear", "angle", "error", "error", False),
@@ -46,15 +46,15 @@ EVERY = [
         )
     ),
 ]
-"""``SETTINGS``, and each value of gradient, scale and center with each sort."""
+"""``SETTINGS``, and each value of gradient, terms and center with each sort."""
 
 
 def upper_bound(settings: dict[str, Any], negatives: int) -> float:
     """Largest loss that a batch with so many negatives a query can have."""
     weight = 0.0 if settings["sort"] == "none" else settings.get("sort_weight", 1.0)
-    if settings.get("scale") == "log":
+    if settings.get("terms") == "log":
         return math.log(1 + negatives) + weight * math.log(1e6)
-    return 1.0 if settings.get("scale") == "graded" else 1.0 + weight
+    return 1.0 if settings.get("terms") == "graded" else 1.0 + weight
 
 
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

@@ -65,11 +65,11 @@ def sorting_error(i: int, among: list[int], a: dict[int, Tensor], y: list[Tensor
     return numerator / denominator
 
 
-def joined(ranking: Tensor, sorting: Tensor, sort_weight: float, scale: str) -> Tensor:
+def joined(ranking: Tensor, sorting: Tensor, sort_weight: float, terms: str) -> Tensor:
     """One positive's two errors as its loss."""
-    if scale == "log":
+    if terms == "log":
         return -torch.log(1 - ranking) - sort_weight * torch.log((1 - sorting).clamp(min=1e-6))
-    if scale == "graded":
+    if terms == "graded":
         return 1 - (1 - ranking) * (1 - sort_weight * sorting)
     return ranking + sort_weight * sorting
 
@@ -90,7 +90,7 @@ def one_query(
     sort: str,
     sort_weight: float,
     gradient: str,
-    scale: str,
+    terms: str,
 ) -> tuple[Tensor, Tensor, Tensor, float, float] | None:
     """Return loss, l_R, l_S, AP and above-all of one query, each averaged over its positives; None without any."""
     positives = [j for j, same in enumerate(is_positive) if same]
@@ -116,12 +116,12 @@ def one_query(
         if sort == "order":
             at_least_as_good = [j for j in positives if y[j] >= y[i]]
             sorting_of_i = sorting_of_i - sorting_error(i, at_least_as_good, a, y)
-        loss = loss + joined(ranking_error, sorting_of_i, sort_weight, scale)
+        loss = loss + joined(ranking_error, sorting_of_i, sort_weight, terms)
         ranking, sorting = ranking + ranking_error, sorting + sorting_of_i
         if gradient == "error":
             unit = 1 / (2 * temperature)
-            of_ranking = 1 - sort_weight * sorting_of_i if scale == "graded" else query.new_ones(())
-            of_sorting = sort_weight * (1 - ranking_error) if scale == "graded" else query.new_tensor(sort_weight)
+            of_ranking = 1 - sort_weight * sorting_of_i if terms == "graded" else query.new_ones(())
+            of_sorting = sort_weight * (1 - ranking_error) if terms == "graded" else query.new_tensor(sort_weight)
             for j in negatives:
                 loss = loss + held(unit * of_ranking * a[j] / (rank + false_positives), s[j] - s[i])
             if sort == "order":
@@ -155,7 +155,7 @@ def oracle(
     sort: str = "angle",
     sort_weight: float = 1.0,
     gradient: str = "slope",
-    scale: str = "error",
+    terms: str = "error",
     center: bool = False,
     dtype: torch.dtype = torch.float64,
 ) -> Truth:
@@ -183,7 +183,7 @@ def oracle(
             sort=sort,
             sort_weight=sort_weight,
             gradient=gradient,
-            scale=scale,
+            terms=terms,
         )
         if result is not None:
             per_query.append(result)

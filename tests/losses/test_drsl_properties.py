@@ -35,12 +35,12 @@ any_settings = st.fixed_dictionaries(
 
 def together(update, **chosen):
     """Settings that go together: ``graded`` takes a sorting term, of weight 1 at most."""
-    gradient, scale = update
-    if scale == "graded" and chosen["sort"] == "none":
-        scale = "log"
-    if scale == "graded":
+    gradient, terms = update
+    if terms == "graded" and chosen["sort"] == "none":
+        terms = "log"
+    if terms == "graded":
         chosen["sort_weight"] /= 3
-    return {**chosen, "gradient": gradient, "scale": scale}
+    return {**chosen, "gradient": gradient, "terms": terms}
 
 
 @st.composite
@@ -135,7 +135,7 @@ def test_rotations_and_for_euclidean_ranking_shifts_do_not_matter(batch, chosen,
     assert_near(drsl_loss(*turned, **chosen), drsl_loss(*batch, **chosen))
 
     if not chosen["center"]:  # which makes it true of all others
-        chosen.update(distance="euclidean", sort="none", scale="error")
+        chosen.update(distance="euclidean", sort="none", terms="error")
     shifted = batch._replace(
         embeddings=batch.embeddings + rotation[0], ref_embeddings=batch.ref_embeddings + rotation[0]
     )
@@ -160,7 +160,7 @@ def test_rows_of_the_score_gradient_sum_to_zero_or_for_angle_to_minus_half_the_w
     # Every a, and every pull, is of differences of scores: a shift of the row changes none.
     # sum_j dl_S / dy_qj = -1, dy / dcos = 1/2.
     batch = batch._replace(embeddings=batch.embeddings[:1], labels=batch.labels[:1])
-    chosen.update(scale="error", center=False)
+    chosen.update(terms="error", center=False)
     positives = batch.ref_labels == batch.labels
     assume(bool(positives.any()) and (len(positives) > 1 or chosen["sort"] == "angle"))
     if chosen["sort"] == "angle":

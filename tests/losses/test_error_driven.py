@@ -101,7 +101,7 @@ def test_the_pull_at_ties_stays_where_the_derivative_fades_with_the_negatives(re
         tie = {"temperature": 0.1, "relaxation": relaxation, "sort": "none"}
         pulls = {
             name: -of_scores([0.5], [0.5] * count, **tie, **settings)[1][0].item()
-            for name, settings in {"slope": {}, "error": ERROR, "log": {"scale": "log"}}.items()
+            for name, settings in {"slope": {}, "error": ERROR, "log": {"terms": "log"}}.items()
         }
         assert pulls["error"] == pytest.approx(5 * count / (count + 2))
         assert pulls["slope"] == pytest.approx(slope * count / (1 + count / 2) ** 2)
@@ -147,11 +147,11 @@ def test_a_second_derivative_is_refused_by_name(backend, distance):
 
 def test_settings_that_contradict_each_other_are_named():
     for settings, says in (
-        ({"scale": "log", "gradient": "error"}, "scale must be 'error' or 'graded' where gradient is 'error'.* 'log'"),
-        ({"scale": "graded", "sort": "none"}, "scale must be 'error' or 'log' where sort is 'none'.* 'graded'"),
-        ({"scale": "graded", "sort_weight": 1.5}, r"sort_weight must be 1 or below where scale is 'graded', got 1\.5"),
+        ({"terms": "log", "gradient": "error"}, "terms must be 'error' or 'graded' where gradient is 'error'.* 'log'"),
+        ({"terms": "graded", "sort": "none"}, "terms must be 'error' or 'log' where sort is 'none'.* 'graded'"),
+        ({"terms": "graded", "sort_weight": 1.5}, r"sort_weight must be 1 or below where terms is 'graded', got 1\.5"),
         ({"gradient": "errors"}, "gradient must be one of 'slope', 'error', got 'errors'"),
-        ({"scale": 1}, "scale must be one of 'error', 'log', 'graded', got 1"),
+        ({"terms": 1}, "terms must be one of 'error', 'log', 'graded', got 1"),
         ({"center": "yes"}, "center must be True or False, got 'yes'"),
     ):
         for call in (lambda settings=settings: drsl_loss(*uneven(), **settings), lambda s=settings: DRSLoss(**s)):
@@ -161,7 +161,7 @@ def test_settings_that_contradict_each_other_are_named():
 
 def test_graded_is_the_precision_in_which_a_positive_counts_its_quality():
     # Hard ranks: the positive at 0.6 is second, after a negative: 1/2 x quality 0.8; at 0.2 fourth: (0.8 + 0.6) / 4.
-    settings = {"temperature": 1e-6, "scale": "graded", "sort": "angle"}
+    settings = {"temperature": 1e-6, "terms": "graded", "sort": "angle"}
     value, _ = of_scores([0.6, 0.2], [0.9, 0.4], **settings)
     assert value.item() == pytest.approx(1 - (0.8 / 2 + 1.4 / 4) / 2)
     half, _ = of_scores([0.6, 0.2], [0.9, 0.4], **settings, sort_weight=0.5)
@@ -170,7 +170,7 @@ def test_graded_is_the_precision_in_which_a_positive_counts_its_quality():
 
 def test_a_positive_at_the_opposite_pole_is_finite_under_the_logarithm():
     batch = Batch(torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64), torch.tensor([0, 0]))
-    loss, (gradient,) = value_and_gradients(batch, scale="log")
+    loss, (gradient,) = value_and_gradients(batch, terms="log")
     assert loss.item() == pytest.approx(math.log(1e6))
     assert not gradient.any()
     assert cosine(*batch.embeddings) == -1

@@ -101,6 +101,9 @@ def test_logged_parts_are_those_of_the_loss(images: Tensor) -> None:
         ("relaxation", "linear"),
         ("sort", "order"),
         ("sort_weight", 0.2),
+        ("gradient", "error"),
+        ("terms", "log"),
+        ("center", True),
     ],
 )
 def test_every_setting_reaches_the_loss_from_the_configuration(images: Tensor, name: str, value: Any) -> None:
@@ -108,13 +111,21 @@ def test_every_setting_reaches_the_loss_from_the_configuration(images: Tensor, n
     cfg.use_gpu, cfg.loss.name, cfg.sampler.train_sampler = False, "drsl", "RandomIdentitySampler"
     cfg.loss.drsl[name] = value
     model = TinyModel()
-    expected = DRSLoss(**{name: value})(model(images)[1], PIDS).item()
-    default = DRSLoss()(model(images)[1], PIDS).item()
+    cfg.loss.drsl.weight_x = 0.0
+
+    def of(**settings: Any) -> tuple[float, Tensor]:
+        loss = DRSLoss(**settings)(model(images)[1], PIDS)
+        return loss.item(), torch.autograd.grad(loss, next(model.parameters()))[0]
+
+    (expected, gradient), (default, default_gradient) = of(**{name: value}), of()
     datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=CLASSES)
     engine = build_drsl_engine(cfg, datamanager, model, torch.optim.SGD(model.parameters(), lr=0.1), None)
     summary = engine.forward_backward({"img": images, "pid": PIDS})
     assert summary["loss_drsl"] == pytest.approx(expected, rel=1e-5)
-    assert summary["loss_drsl"] != pytest.approx(default, rel=1e-5)
+    assert name == "gradient" or summary["loss_drsl"] != pytest.approx(default, rel=1e-5)
+    stepped = next(model.parameters()).grad
+    torch.testing.assert_close(stepped, gradient, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(gradient, default_gradient, rtol=1e-3)
 
 
 @pytest.mark.parametrize("smooth", [True, False])

@@ -78,7 +78,7 @@ class _FusedDRSL(torch.autograd.Function):
         ctx.save_for_backward(*gradients)
         ctx.wanted = wanted
         ctx.mark_non_differentiable(parts)
-        loss = parts[0] + settings.sort_weight * parts[1] if settings.scale == "error" else found[4].clone()
+        loss = parts[0] + settings.sort_weight * parts[1] if settings.terms == "error" else found[4].clone()
         return loss, parts
 
     @staticmethod

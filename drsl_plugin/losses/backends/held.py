@@ -35,7 +35,7 @@ def held_pulls(gaps: Tensor, gaps_among: Tensor, ranks: Ranks, settings: DRSLSet
     .. math:: \frac{1}{2\tau} \sum_j L_{ij} (s_j - s_i), \qquad \sum_j L_{ij} = \text{the error of } i
 
     with :math:`L_{ij}` the share of the error that j has caused: of the ranking error the negatives ahead, and for
-    ``order`` of the sorting error the positives ahead of less quality. The scale ``graded`` weighs each error by the
+    ``order`` of the sorting error the positives ahead of less quality. ``graded`` weighs each error by the
     precision that the other leaves.
 
     Args:
@@ -46,7 +46,7 @@ def held_pulls(gaps: Tensor, gaps_among: Tensor, ranks: Ranks, settings: DRSLSet
     """
     among, before, total, ranking, sorting, quality = (each.detach() for each in ranks)
     of_ranking, of_sorting = torch.ones_like(ranking), torch.full_like(ranking, settings.sort_weight)
-    if settings.scale == "graded":
+    if settings.terms == "graded":
         of_ranking, of_sorting = 1 - settings.sort_weight * sorting, settings.sort_weight * (1 - ranking)
     pulls = of_ranking / total * (before * gaps).sum(dim=2)
     if settings.sort == "order":

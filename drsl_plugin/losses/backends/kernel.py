@@ -79,7 +79,7 @@ def rank_rows(
     SIGMOID: tl.constexpr,
     SORT: tl.constexpr,
     ERROR_DRIVEN: tl.constexpr,
-    SCALE: tl.constexpr,
+    TERMS: tl.constexpr,
     LEAST_PRECISION: tl.constexpr,
     SEPARATE: tl.constexpr,
     EXACT: tl.constexpr,
@@ -168,10 +168,10 @@ def rank_rows(
         if EXACT:
             ap_sum += tl.sum(tl.where(real, weight_of * hard_rank / (hard_rank + hard_false_positives), 0.0))
             above_sum += tl.sum(tl.where(hard_false_positives == 0, weight_of, 0.0))
-        if SCALE == "graded":
+        if TERMS == "graded":
             joint_sum += tl.sum(tl.where(real, weight_of * (ranking + sort_weight * sorting * rank / total), 0.0))
             of_ranking, of_sorting = of_ranking * (1 - sort_weight * sorting), of_sorting * rank / total
-        elif SCALE == "log":
+        elif TERMS == "log":
             joint, of_ranking = tl.log(total / rank), of_ranking * total / rank
             if SORT != "none":
                 precision = tl.maximum(1 - sorting, LEAST_PRECISION)

@@ -75,7 +75,7 @@ def kernel_rows(
             SIGMOID=settings.relaxation == "sigmoid",
             SORT=settings.sort,
             ERROR_DRIVEN=settings.gradient == "error",
-            SCALE=settings.scale,
+            TERMS=settings.terms,
             LEAST_PRECISION=LEAST_PRECISION,
             SEPARATE=cosines is not None,
             EXACT=exact,

@@ -71,12 +71,12 @@ def weigh_errors(
         settings: of the loss.
     """
     of_sorting = settings.sort_weight * weights
-    if settings.scale == "error":
+    if settings.terms == "error":
         return Weights(None, weights, of_sorting)
     error = torch.zeros_like(weights) if sorting is None else sorting.error
     joint = joint_error(false.number, ahead.rank, error, settings)
     total = ahead.rank + false.number
-    if settings.scale == "graded":
+    if settings.terms == "graded":
         return Weights(joint, weights * (1 - settings.sort_weight * error), of_sorting * ahead.rank / total)
     precision = 1 - error
     of_sorting = torch.where(precision < LEAST_PRECISION, torch.zeros_like(error), of_sorting / precision)

@@ -53,8 +53,8 @@ def sorting_error(among_positives: Tensor, positive_rank: Tensor, quality: Tenso
 
 
 def joint_error(false_positives: Tensor, positive_rank: Tensor, sorting: Tensor, settings: DRSLSettings) -> Tensor:
-    """Ranking and sorting error of each positive, (N, K), as one number on the scale ``log`` or ``graded``."""
-    if settings.scale == "log":
+    """Ranking and sorting error of each positive, (N, K), as one number of the terms ``log`` or ``graded``."""
+    if settings.terms == "log":
         sorted_precision = (1 - sorting).clamp(min=LEAST_PRECISION)
         return torch.log1p(false_positives / positive_rank) - settings.sort_weight * sorted_precision.log()
     total = positive_rank + false_positives

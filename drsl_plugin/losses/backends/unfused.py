@@ -64,7 +64,7 @@ def compute_unfused(
 
     weights = query_weights(is_real.to(scores.dtype))
     ranking_mean, sorting_mean = (weights * ranking).sum(), (weights * sorting).sum()
-    if settings.scale == "error":
+    if settings.terms == "error":
         loss = ranking_mean + settings.sort_weight * sorting_mean
     else:
         loss = (weights * joint_error(false_positives, positive_rank, sorting, settings)).sum()
