@@ -2,10 +2,11 @@
 
 All take turns in one process on the same embeddings. For each size (identities x instances x dimension): the median
 time with its quartiles, the median of the ratios to the plain similarity product of the same turn (normalise,
-X @ X.T, backward), the peak of memory beyond the embeddings, and what is kept from forward to backward.
+X @ X.T, backward), the peak of memory beyond the embeddings, and what is kept from forward to backward. With
+`--settings` the settings of DRSL take turns instead, and the ratios are to its defaults of 0.1.0.
 
     pip install "drsl-plugin[benchmarks]"
-    python benchmarks/loss_speed.py [--device cpu] [--turns 15] [--threads 1] [--sizes 16x4x512 32x8x512 64x16x2048]
+    python benchmarks/loss_speed.py [--device cpu] [--turns 15] [--threads 1] [--sizes 16x4x512 32x8x512 64x16x2048] [--settings]
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytorch_metric_learning
@@ -31,6 +33,17 @@ from drsl_plugin import drsl_loss
 
 CUBE_LIMIT = 2**28
 """Entries of an N x N x N tensor above which Smooth-AP is left out; it makes several."""
+FIRST = "slope, error"
+SETTINGS: dict[str, dict[str, Any]] = {
+    FIRST: {"gradient": "slope", "terms": "error", "center": False},
+    "error-driven": {"gradient": "error", "terms": "error", "center": False},
+    "error-driven, order": {"gradient": "error", "terms": "error", "center": False, "sort": "order"},
+    "error-driven, graded": {"gradient": "error", "terms": "graded", "center": False},
+    "log": {"gradient": "slope", "terms": "log", "center": False},
+    "graded": {"gradient": "slope", "terms": "graded", "center": False},
+    "centred": {"gradient": "slope", "terms": "error", "center": True},
+    "error-driven, centred": {"gradient": "error", "terms": "error", "center": True},
+}
 
 
 class Run(NamedTuple):
@@ -50,16 +63,21 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["16x4x512", "32x8x512", "64x16x2048"])
     parser.add_argument("--alone", nargs="*", default=["1024x4x2048"], help="sizes for DRSL and the plain product only")
     parser.add_argument("--references", type=int, default=65_536, help="of 64 queries of 512 dimensions; 0 leaves out")
+    parser.add_argument("--settings", action="store_true", help="compare the settings of DRSL with each other")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"| size | loss | ms (quartiles) | × plain | peak MiB | kept MiB |\n|{'---|' * 6}")
+    base = FIRST if args.settings else "plain"
+    print(f"| size | loss | ms (quartiles) | × {base} | peak MiB | kept MiB |\n|{'---|' * 6}")
     for size in [*args.sizes, *args.alone]:
         identities, instances, width = map(int, size.split("x"))
         few = size in args.alone
-        report(size, runs(identities, instances, width, args.device, few), 3 if few else args.turns, args.device)
+        todo = runs(identities, instances, width, args.device, few)
+        if args.settings:
+            todo = [Run(name, partial(drsl_loss, **each), *todo[0][2:]) for name, each in SETTINGS.items()]
+        report(size, todo, 3 if few else args.turns, args.device, base)
     if args.references:
-        many = against_memory(args.references, args.device)
-        report(f"64 against {args.references}", many, 3, args.device)
+        many = against_memory(args.references, args.device, SETTINGS if args.settings else {})
+        report(f"64 against {args.references}", many, args.turns if args.settings else 3, args.device, base)
     where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{args.threads} CPU thread(s)"
     versions = f"torch {torch.__version__}, pytorch-metric-learning {pytorch_metric_learning.__version__}"
     print(f"\n{versions}, Python {platform.python_version()}, {where}, float32, default settings")
@@ -87,13 +105,18 @@ def runs(identities: int, instances: int, width: int, device: str, few: bool) ->
     return [Run(name, loss, embeddings, labels) for name, loss in losses.items()]
 
 
-def against_memory(references: int, device: str) -> list[Run]:
-    """64 queries against a memory without gradient."""
+def against_memory(references: int, device: str, settings: dict[str, dict[str, Any]]) -> list[Run]:
+    """64 queries against a memory without gradient; with ``settings``, those of DRSL alone."""
     torch.manual_seed(0)
     labels = torch.arange(16, device=device).repeat_interleave(4)
     embeddings, memory = torch.randn(64, 512, device=device), torch.randn(references, 512, device=device)
     memory_labels = torch.arange(references, device=device) // 4
     upstream = torch.randn(64, 64 + references, device=device)
+    if settings:
+        return [
+            Run(name, lambda x, y, each=each: drsl_loss(x, y, memory, memory_labels, **each), embeddings, labels)
+            for name, each in settings.items()
+        ]
     return [
         Run("plain", lambda x, _: similarity(x, upstream, memory), embeddings, labels),
         Run("DRSL", lambda x, y: drsl_loss(x, y, memory, memory_labels), embeddings, labels),
@@ -120,7 +143,7 @@ class _Upstream(torch.autograd.Function):
         return ctx.saved_tensors[0], None
 
 
-def report(size: str, todo: list[Run], turns: int, device: str) -> None:
+def report(size: str, todo: list[Run], turns: int, device: str, base: str) -> None:
     times: dict[str, list[float]] = {run.name: [] for run in todo}
     for turn in range(turns + 1):
         for run in todo if turn % 2 else reversed(todo):
@@ -129,7 +152,7 @@ def report(size: str, todo: list[Run], turns: int, device: str) -> None:
                 times[run.name].append(seconds)
     for run in todo:
         low, middle, high = statistics.quantiles(times[run.name], n=4)
-        ratio = statistics.median(a / b for a, b in zip(times[run.name], times["plain"], strict=True))
+        ratio = statistics.median(a / b for a, b in zip(times[run.name], times[base], strict=True))
         peak, kept = memory(run, device)
         milliseconds = f"{1e3 * middle:.2f} ({1e3 * low:.2f} to {1e3 * high:.2f})"
         print(f"| {size} | {run.name} | {milliseconds} | {ratio:.2f} | {peak:.1f} | {kept:.1f} |", flush=True)

@@ -42,4 +42,4 @@ def _less_mean(embeddings: Tensor) -> Tensor:
         return embeddings
     # From one of them first: a mean of equal numbers may be off by rounding, a mean of zeros is not.
     shifted = embeddings - embeddings[:1].detach()
-    return shifted - shifted.mean(dim=0)
+    return shifted.sub_(shifted.mean(dim=0))  # in place: there may be a whole memory of them
