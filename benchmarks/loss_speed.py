@@ -6,7 +6,7 @@ X @ X.T, backward), the peak of memory beyond the embeddings, and what is kept f
 `--settings` the settings of DRSL take turns instead, and the ratios are to its defaults of 0.1.0.
 
     pip install "drsl-plugin[benchmarks]"
-    python benchmarks/loss_speed.py [--device cpu] [--turns 15] [--threads 1] [--sizes 16x4x512 32x8x512 64x16x2048] [--settings]
+    python benchmarks/loss_speed.py [--device cpu] [--turns 15] [--threads 1] [--sizes 16x4x512 32x8x512] [--settings]
 """
 
 from __future__ import annotations
