@@ -1,54 +1,28 @@
-"""The runs of the imbalance benchmark on disk, and their table and plot."""
+"""The table and the plot of the imbalance benchmark."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-from pathlib import Path
 from typing import Any
 
 import torch
+from imbalance_runs import Runs
 from torch import Tensor
 
-
-class Runs:
-    """Finished runs in a file, a line of JSON each; a line that a killed process left unfinished does not count."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: list[dict[str, Any]] = []
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text() if path.exists() else ""
-        for line in text.splitlines():
-            try:
-                self.found.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        if text and not text.endswith("\n"):
-            path.write_text("".join(json.dumps(run) + "\n" for run in self.found))
-
-    def select(self, settings: dict[str, Any]) -> list[dict[str, Any]]:
-        return [run for run in self.found if all(run.get(key) == value for key, value in settings.items())]
-
-    def __contains__(self, settings: dict[str, Any]) -> bool:
-        return bool(self.select(settings))
-
-    def add(self, settings: dict[str, Any], result: dict[str, Any]) -> None:
-        self.found.append({**settings, **result})
-        with self.path.open("a") as file:
-            file.write(json.dumps(self.found[-1]) + "\n")
+Settings = dict[str, dict[str, Any]]
+"""Of each loss, what a run of it says beside seed and ratio."""
 
 
-def scores(args: argparse.Namespace, common: dict[str, Any], runs: Runs, loss: str, ratio: int) -> list[float]:
+def scores(args: argparse.Namespace, settings: dict[str, Any], runs: Runs, ratio: int) -> list[float]:
     """mAP in percent of each of the seeds that have run."""
-    found = [runs.select({"seed": seed, "ratio": ratio, "loss": loss, **common}) for seed in args.seeds]
+    found = [runs.select({**settings, "seed": seed, "ratio": ratio}) for seed in args.seeds]
     return [100 * run[0]["mAP"] for run in found if run]
 
 
 def write_report(
     args: argparse.Namespace,
-    common: dict[str, Any],
+    settings: Settings,
     runs: Runs,
     most: int,
     training: Tensor,
@@ -58,7 +32,7 @@ def write_report(
     """Print and write the table, and draw the plot."""
     lines = [f"| loss | {' | '.join(f'1:{ratio}' for ratio in args.ratios)} |", "|---" * (len(args.ratios) + 1) + "|"]
     for loss in args.losses:
-        cells = [cell(scores(args, common, runs, loss, ratio), ratio, most) for ratio in args.ratios]
+        cells = [cell(scores(args, settings[loss], runs, ratio), ratio, most) for ratio in args.ratios]
         lines.append(f"| {loss} | {' | '.join(cells)} |")
     encoded = "each step with gradient" if args.gradient else f"every {args.refresh} steps without gradient"
     lines += [
@@ -76,7 +50,7 @@ def write_report(
     table = "\n".join(lines) + "\n"
     (args.output / "table.md").write_text(table)
     print(table)
-    draw(args, common, runs)
+    draw(args, settings, runs)
 
 
 def cell(values: list[float], ratio: int, most: int) -> str:
@@ -91,7 +65,7 @@ def describe(name: str, labels: Tensor) -> str:
     return f"{name}: {len(labels):,} images of {int(labels.max()) + 1} classes"
 
 
-def draw(args: argparse.Namespace, common: dict[str, Any], runs: Runs) -> None:
+def draw(args: argparse.Namespace, settings: Settings, runs: Runs) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -99,7 +73,7 @@ def draw(args: argparse.Namespace, common: dict[str, Any], runs: Runs) -> None:
 
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for index, loss in enumerate(args.losses):
-        points = [(ratio, scores(args, common, runs, loss, ratio)) for ratio in args.ratios]
+        points = [(ratio, scores(args, settings[loss], runs, ratio)) for ratio in args.ratios]
         points = [(ratio, values) for ratio, values in points if values]
         spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in points]
         # Side by side, so that bars of standard deviation at one ratio do not cover one another.

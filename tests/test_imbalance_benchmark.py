@@ -18,7 +18,7 @@ from drsl_plugin.errors import DRSLError
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import imbalance
 import imbalance_data
-import imbalance_report
+import imbalance_runs
 
 CHARACTERS, DRAWERS = 10, 4  # 40 classes with their rotations, 160 images
 
@@ -257,9 +257,62 @@ def test_a_killed_benchmark_goes_on_and_other_settings_are_other_runs(
     assert timeless == before
     assert file.read_text().splitlines()[:3] == lines[:3]
 
-    runs = imbalance_report.Runs(file)
+    runs = imbalance_runs.Runs(file)
     assert {"seed": 1, "ratio": 15, "loss": "order", "steps": 1} in runs
     assert {"seed": 1, "ratio": 15, "loss": "order", "steps": 2} not in runs
+
+
+def test_published_runs_are_taken_up_and_written_again_to_the_last_digit(omniglot: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    common = ["--data", str(omniglot), "--losses", "triplet", "error-angle-centred", "--steps", "1", "--ratios", "15"]
+    imbalance.main([*common, "--output", str(tmp_path / "first"), "--seeds", "2", "1"])
+    first = imbalance_runs.Runs(tmp_path / "first" / "runs.jsonl").found
+    csv = tmp_path / "first" / "runs.csv"
+    by_seed = sorted(first, key=lambda run: (run["loss"], run["seed"]))
+    assert list(imbalance_runs.read_csv(csv)) == by_seed
+    assert all(list(run) == list(imbalance_runs.COLUMNS) for run in imbalance_runs.read_csv(csv))
+    assert {(run["loss"], run["temperature"], run["sort_weight"], run["hold_out"]) for run in first} == {
+        ("triplet", None, None, None),
+        ("error-angle-centred", 0.05, 1.0, None),
+    }
+
+    arguments = [*common, "--output", str(tmp_path / "second"), "--runs", str(csv)]
+    imbalance.main([*arguments, "--seeds", "1", "2", "3", "--report-only"])  # the seconds show that none is run again
+    assert (tmp_path / "second" / "runs.csv").read_text() == csv.read_text()
+    imbalance.main([*arguments, "--seeds", "1", "--sort-weight", "3"])
+    second = imbalance_runs.Runs(tmp_path / "second" / "runs.jsonl").found
+    assert [(run["loss"], run["seed"], run["sort_weight"]) for run in second[4:]] == [("error-angle-centred", 1, 3.0)]
+    assert second[4]["last_loss"] != next(run for run in first if run["loss"] != "triplet")["last_loss"]
+
+
+def test_a_file_of_no_runs_is_refused(omniglot: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("loss,mAP\ntriplet,0.5\n")
+    for file, message in ((tmp_path / "none.csv", "no such file"), (other, "line 2 is not a run, it wants hold_out, ")):
+        with pytest.raises(DRSLError, match=f"--runs {file}: {message}"):
+            imbalance.main(["--data", str(omniglot), "--output", str(tmp_path), "--runs", str(file)])
+
+
+def test_what_is_asked_for_reaches_the_losses_that_have_it(training: imbalance_data.Images) -> None:
+    args = imbalance.parse(["--data", "d", "--output", "o", "--temperature", "0.2", "--sort-weight", "3"])
+    net, groups = imbalance.network(1, training), planned(training.labels, 30)[0]
+    memory = imbalance.encode(net, training.pixels)
+    for name, recipe in imbalance.RECIPES.items():
+        changed = imbalance.adjusted(recipe, args)
+        ours = name != "triplet"
+        assert changed.temperature == (0.2 if ours else None)
+        assert changed.sort_weight == (3.0 if recipe.sort_weight is not None else None)
+        if name.startswith("graded"):
+            continue  # 1 is the most there
+        before, after = (
+            imbalance.step_loss(each.loss, net, groups, training, memory).item() for each in (recipe, changed)
+        )
+        assert (before != after) == ours
+    assert imbalance.adjusted(imbalance.RECIPES["angle"], imbalance.parse(["--data", "d", "--output", "o"]))[1:] == (
+        "cosine",
+        0.05,
+        1.0,
+    )
 
 
 def test_too_few_classes_are_refused() -> None:
@@ -276,6 +329,10 @@ def test_too_few_classes_are_refused() -> None:
         (["--ratios", "13"], r"--ratios must be 14 or more, .* got 13"),
         (["--steps", "0"], r"--steps must be above 0, got 0"),
         (["--losses", "circle"], r"circle"),
+        (
+            ["--losses", "error", "--ratios", "15", "--temperature", "-1"],
+            r"temperature must be a finite number above 0",
+        ),
     ],
 )
 def test_bad_input_gets_one_line(omniglot: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
