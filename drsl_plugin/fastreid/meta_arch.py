@@ -13,15 +13,14 @@ from drsl_plugin.errors import raise_all
 from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
+from drsl_plugin.fastreid.logged_parts import log_parts
 from drsl_plugin.fastreid.loss_names import DRSL_NAME, architectures, is_own, loss_name_problems
-from drsl_plugin.losses import DRSLoss, DRSLParts, FeatureLosses, distributed_drsl_loss
+from drsl_plugin.losses import DRSLoss, FeatureLosses, distributed_drsl_loss
 from drsl_plugin.toolbox.pretrained import explained_download
 from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
 
-PARTS = tuple(f"drsl_{name}" for name in DRSLParts._fields)
-"""The names under which FastReID's logs show the parts of the loss."""
 STAND_INS = {"Baseline": "DRSLBaseline", "MGN": "DRSLMGN"}
 MGN_WEIGHT = 0.2
 """Of each of MGN's five features, as FastReID's MGN weighs its triplet losses."""
@@ -52,8 +51,7 @@ class DRSLMixin(nn.Module):
                 loss, of_feature = distributed_drsl_loss(self.drsl_features.of(number), feature, labels)
             losses[name] = loss * (self.drsl_scale * weight)
             parts.append(torch.stack(of_feature))
-        values = torch.stack(parts).mean(dim=0).tolist()
-        fastreid.utils.events.get_event_storage().put_scalars(**dict(zip(PARTS, values, strict=True)))
+        log_parts(torch.stack(parts).mean(dim=0))
         return losses
 
 

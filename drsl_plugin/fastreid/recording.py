@@ -9,7 +9,7 @@ from typing import Any
 
 from drsl_plugin.fastreid.compat import is_cpu, share_buffers
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.meta_arch import PARTS
+from drsl_plugin.fastreid.logged_parts import PARTS
 from drsl_plugin.fastreid.temperature import TEMPERATURE
 from drsl_plugin.fastreid.types import EventStorage, Results, Trainer
 from drsl_plugin.runs.folder import RunFolder, environment

@@ -18,6 +18,7 @@ from drsl_plugin.fastreid.compat import (
 )
 from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.logged_parts import log_parts_with_losses
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
 from drsl_plugin.fastreid.memory import KEY, Memories
 from drsl_plugin.fastreid.problems import config_problems
@@ -152,11 +153,12 @@ class DRSLTrainer(TrainerParts):
         """
         sub_batch = find_sub_batch(self.cfg)
         try:
-            if sub_batch:
-                self._trainer.iter = self.iter
-                step_in_sub_batches(self._trainer, sub_batch)
-            else:
-                super().run_step()
+            with log_parts_with_losses(self._trainer):
+                if sub_batch:
+                    self._trainer.iter = self.iter
+                    step_in_sub_batches(self._trainer, sub_batch)
+                else:
+                    super().run_step()
             if tuple(self.cfg.MODEL.LOSSES.NAME) == (DRSL_NAME,) and fastreid.utils.comm.is_main_process():
                 name_a_loss_alone(self.storage)
         except FloatingPointError as error:

@@ -16,8 +16,9 @@ from drsl_plugin.errors import ConfigError, DRSLError
 from drsl_plugin.fastreid import DRSLMGN, DRSLBaseline, add_drsl_config, loss_names, register_loss_name
 from drsl_plugin.fastreid.config import build_criterion, get_cfg
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.logged_parts import PARTS
 from drsl_plugin.fastreid.main import parser
-from drsl_plugin.fastreid.meta_arch import PARTS, build_model
+from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
 Baseline = fastreid.modeling.meta_arch.Baseline
