@@ -49,10 +49,15 @@ def start_epoch_of_data(trainer: Loop, seed: int, epoch: int) -> None:
     for transform in getattr(getattr(loader.dataset, "transform", None), "transforms", []):
         if hasattr(transform, "patchpool"):  # RandomPatch: empty at the start of a resumed run, too
             transform.patchpool.clear()
-    sampler: Any = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+    sampler = find_sampler(loader)
     if hasattr(sampler, "_seed"):
         sampler._seed = derive_seed(seed, epoch + 1)  # the same in every process: each takes its share of one stream
     trainer._data_loader_iter = iter(loader)
+
+
+def find_sampler(loader: object) -> Any:
+    """Return the sampler of a loader's images, or None."""
+    return getattr(getattr(loader, "batch_sampler", None), "sampler", None)
 
 
 def end_data(trainer: Loop) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.compat import keep_images
@@ -19,7 +19,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.types import Loop
 from drsl_plugin.losses import TwoStage
-from drsl_plugin.losses.two_stage import indivisible_batch
+from drsl_plugin.losses.two_stage import indivisible_batch, unwrap
 from drsl_plugin.toolbox.patching import replaced
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -49,19 +49,19 @@ def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
     data_time = time.perf_counter() - start
 
     scaler = getattr(loop, "grad_scaler", None)
-    mixed_precision = contextlib.nullcontext if scaler is None else functools.partial(torch.autocast, "cuda")
-    architecture: Any = loop.model.module if isinstance(loop.model, DistributedDataParallel) else loop.model
-    parts = _split(data, sub_batch)
-    with _return_outputs(architecture), _blame_sub_batch(sub_batch):
-        two_stage = TwoStage(loop.model, parts, mixed_precision)
+    context = mixed_precision(loop)
+    architecture: Any = unwrap(loop.model)
+    parts = split_batch(data, sub_batch)
+    with return_outputs(architecture), blame_sub_batch(sub_batch):
+        two_stage = TwoStage(loop.model, parts, context)
         arguments, options = two_stage.outputs
-    with mixed_precision():
+    with context():
         loss_dict = architecture.losses(*arguments, **options)
         losses = sum(loss_dict.values())
 
     loop.optimizer.zero_grad()
     (losses if scaler is None else scaler.scale(losses)).backward()
-    with _return_outputs(architecture):
+    with return_outputs(architecture):
         two_stage.backward()
 
     loop._write_metrics(loss_dict, data_time)
@@ -75,8 +75,15 @@ def step_in_sub_batches(loop: Loop, sub_batch: int) -> None:
         loop.param_wrapper.assert_buffer_is_valid()
 
 
+def mixed_precision(loop: Loop) -> Callable[[], AbstractContextManager[Any]]:
+    """Return what makes the context of a forward pass: that of mixed precision for FastReID's ``AMPTrainer``."""
+    if getattr(loop, "grad_scaler", None) is None:
+        return contextlib.nullcontext
+    return functools.partial(torch.autocast, "cuda")
+
+
 @contextlib.contextmanager
-def _return_outputs(architecture: nn.Module) -> Iterator[None]:
+def return_outputs(architecture: nn.Module) -> Iterator[None]:
     """Let an architecture return what it would give to its ``losses``, of which it makes its losses otherwise."""
     with (
         replaced(architecture, "losses", lambda *outputs, **options: (outputs, options)),
@@ -86,7 +93,7 @@ def _return_outputs(architecture: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _blame_sub_batch(sub_batch: int) -> Iterator[None]:
+def blame_sub_batch(sub_batch: int) -> Iterator[None]:
     """Name the setting in errors of the first stage: batch norm's of a single sample, an architecture that is unfit."""
     try:
         yield
@@ -94,7 +101,7 @@ def _blame_sub_batch(sub_batch: int) -> Iterator[None]:
         raise SettingError(DRSL_KEYS.dotted("sub_batch"), sub_batch, " ".join(str(error).split())) from error
 
 
-def _split(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:
+def split_batch(data: dict[str, Any], sub_batch: int) -> list[dict[str, Any]]:
     """Cut a batch into sub-batches: everything in it that there is one of for each image."""
     batch = len(data["targets"])
     for error in indivisible_batch(sub_batch, batch, f"a batch of {batch}"):

@@ -17,6 +17,7 @@ from drsl_plugin.fastreid.compat import (
     wrap_without_cuda,
 )
 from drsl_plugin.fastreid.datasets import dataset_problems
+from drsl_plugin.fastreid.filling import build_filling_hooks
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.logged_parts import log_parts_with_losses
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
@@ -101,7 +102,9 @@ class DRSLTrainer(TrainerParts):
             **scaler,
             **({KEY: memories} if memories.size else {}),
         )
-        hooks: list[Any] = super().build_hooks() + build_temperature_hooks(self.cfg, self.checkpointer.model)
+        model = self.checkpointer.model
+        hooks: list[Any] = super().build_hooks() + build_temperature_hooks(self.cfg, model)
+        hooks += build_filling_hooks(self.cfg, model, self._trainer.data_loader)
         for hook in hooks:
             if isinstance(hook, fastreid.engine.hooks.EvalHook):
                 hook._func = record_each(hook._func, self)

@@ -51,13 +51,11 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     Source:
         Ours. A gather without gradient gives about half of the right one on two processes.
     """
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+    if _is_alone():
         loss, parts = criterion(embeddings, labels, return_parts=True)
         return loss, parts
     check_batch(embeddings, labels, None, None)  # before the gather, in which another process would wait for ever
-    if embeddings.dtype != torch.float64:
-        embeddings = embeddings.float()  # gradients of several processes are added up: not in half precision
-    labels = labels.to(embeddings.device, torch.int64).contiguous()
+    embeddings, labels = _prepare(embeddings, labels)
     memory = criterion.active_memory
     if memory is not None:
         memory.check(embeddings, dist.get_world_size())
@@ -78,6 +76,22 @@ def distributed_drsl_loss(criterion: DRSLoss, embeddings: Tensor, labels: Tensor
     return share * loss, DRSLParts(*(totals[1:] / all_queries))
 
 
+def gather_batch(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the batch of all processes, one process behind the other, as their memories store it.
+
+    Args:
+        embeddings: ``(N, D)``, this process's; every process holds as many.
+        labels: ``(N,)`` integers.
+
+    Returns:
+        ``(W N, D)`` and ``(W N,)``, equal in every process bit for bit; of one process its own.
+    """
+    if _is_alone():
+        return embeddings, labels
+    everyone, all_labels = _gather(*_prepare(embeddings, labels))
+    return everyone.flatten(0, 1), all_labels.flatten()
+
+
 class _GatherWithGradient(torch.autograd.Function):
     """Embeddings of all processes, (W, N, D); the gradient of each is what all processes together say of it.
 
@@ -95,6 +109,18 @@ class _GatherWithGradient(torch.autograd.Function):
         gradient = gradient.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(gradient)
         return gradient[dist.get_rank()]
+
+
+def _is_alone() -> bool:
+    """Tell whether this is the only process."""
+    return not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
+
+
+def _prepare(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both as they are gathered: gradients of several processes are added up, and not in half precision."""
+    if embeddings.dtype != torch.float64:
+        embeddings = embeddings.float()
+    return embeddings, labels.to(embeddings.device, torch.int64).contiguous()
 
 
 def _gather(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

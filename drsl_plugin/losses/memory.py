@@ -71,7 +71,7 @@ class EmbeddingMemory(nn.Module):
 
     Source:
         X. Wang, H. Zhang, W. Huang, M. R. Scott, "Cross-Batch Memory for Embedding Learning", CVPR 2020. Its own
-        stores nothing during the warm-up.
+        stores nothing during the warm-up, and is filled after it: :func:`~drsl_plugin.losses.filling.fill_memories`.
     """
 
     embeddings: Tensor | None
@@ -154,6 +154,19 @@ class EmbeddingMemory(nn.Module):
         Raises:
             ValueError: more than it holds, another width or another device.
         """
+        self.put(embeddings, labels)
+        self.batches += 1
+
+    def put(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Store rows as :meth:`store` does, but count no batch.
+
+        Args:
+            embeddings: ``(N, D)``.
+            labels: ``(N,)`` integers.
+
+        Raises:
+            ValueError: more than it holds, another width or another device.
+        """
         self.check(embeddings)
         if self.embeddings is None or self.labels is None:
             dtype = torch.float64 if embeddings.dtype == torch.float64 else torch.float32
@@ -163,7 +176,10 @@ class EmbeddingMemory(nn.Module):
         write_ring(self.labels, labels, self.position)
         self.position = (self.position + len(embeddings)) % self.size
         self.filled = min(self.filled + len(embeddings), self.size)
-        self.batches += 1
+
+    def clear(self) -> None:
+        """Forget all embeddings; the batches stay counted."""
+        self.filled = self.position = 0
 
     def state(self) -> MemoryState:
         """Return all that :meth:`load` needs, copied: numbers and the tensors as far as they are filled."""

@@ -1,4 +1,4 @@
-"""What lets a forward pass be made a second time: its random numbers, and the buffers that it changes."""
+"""What lets a forward pass be made again, or leave no trace: its random numbers, and the buffers that it changes."""
 
 from __future__ import annotations
 
@@ -44,6 +44,25 @@ def restore_generators(states: GeneratorStates) -> None:
     random.setstate(states.python)
     if states.numpy is not None:
         sys.modules["numpy"].random.set_state(states.numpy)
+
+
+@contextlib.contextmanager
+def use_other_generators(model: nn.Module) -> Iterator[None]:
+    """Draw other random numbers than those that would come next, and leave the generators as they were found.
+
+    The CPU's, Python's and numpy's are seeded by one number that torch draws: what shuffles in the block has not the
+    order that the next to shuffle after it has.
+    """
+    states = note_generators(model)
+    try:
+        number = int(torch.randint(2**32, ()))
+        torch.default_generator.manual_seed(number)
+        random.seed(number)
+        if states.numpy is not None:
+            sys.modules["numpy"].random.seed(number)
+        yield
+    finally:
+        restore_generators(states)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ Gradient = Literal["slope", "error"]
 Terms = Literal["error", "log", "graded"]
 Backend = Literal["auto", "unfused", "chunked", "triton"]
 Schedule = Literal["constant", "linear", "cosine"]
+Fill = Literal["stored", "fresh"]
 
 
 def is_number(value: object) -> bool:
@@ -168,6 +169,11 @@ class TrainingSettings(CheckedSettings):
         _PART,
         "samples (in video tracklets) in a process's memory at once, a divisor of its batch; 0: the whole batch",
     ] = 0
+    memory_fill: Annotated[
+        Fill,
+        _names(Fill),
+        "what the memory first takes part with: `stored` in the steps before, or `fresh`, by the model as it then is",
+    ] = "stored"
 
     @classmethod
     def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
@@ -180,3 +186,18 @@ class TrainingSettings(CheckedSettings):
             yield RangeError("temperature_end", end, f"a finite number above 0 where the schedule is {schedule}")
         if values["weight"] == values["weight_x"] == 0:
             yield RangeError("weight", 0, "above 0 where weight_x is 0, or nothing is trained")
+
+
+def contradictions_between(loss: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[SettingError]:
+    """Yield what is wrong with settings of the loss and of the training that are each of them right.
+
+    Args:
+        loss: values of :class:`DRSLSettings`, by their names; one that is missing has its default.
+        training: values of :class:`TrainingSettings`, likewise.
+
+    Example:
+        >>> print(*contradictions_between({"memory_size": 0}, {"memory_fill": "fresh"}))
+        memory_fill must be 'stored' where memory_size is 0, for there is no memory, got 'fresh'
+    """
+    if training.get("memory_fill") == "fresh" and not loss.get("memory_size"):
+        yield RangeError("memory_fill", "fresh", "'stored' where memory_size is 0, for there is no memory")

@@ -115,12 +115,20 @@ class TwoStage:
     @property
     def _network(self) -> nn.Module:
         """The model itself; a first stage needs nothing of what exchanges gradients."""
-        return self._model.module if isinstance(self._model, DistributedDataParallel) else self._model
+        return unwrap(self._model)
 
     def _no_sync(self, *, unless: bool) -> AbstractContextManager[Any]:
         if unless or not isinstance(self._model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self._model.no_sync()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return a model without ``DistributedDataParallel``, which only a backward pass needs."""
+    if isinstance(model, DistributedDataParallel):
+        module: nn.Module = model.module
+        return module
+    return model
 
 
 def indivisible_batch(

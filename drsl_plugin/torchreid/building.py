@@ -107,6 +107,8 @@ def engine_kwargs(cfg: ConfigNode) -> dict[str, Any]:
             "weight_x": training.weight_x,
             "schedule": TemperatureSchedule(loss.temperature, training.temperature_schedule, training.temperature_end),
             "sub_batch": training.sub_batch,
+            # What is evaluated alone has no use for training images, however few they are.
+            "memory_fill": "stored" if cfg.test.evaluate else training.memory_fill,
         }
     if cfg.data.type == "video":
         kwargs["pooling_method"] = cfg.video.pooling_method  # upstream's main leaves it out for triplet

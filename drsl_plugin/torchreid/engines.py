@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,13 +18,18 @@ from drsl_plugin.losses import (
     TwoStage,
     distributed_drsl_loss,
 )
-from drsl_plugin.losses.settings import TrainingSettings
+from drsl_plugin.losses.filling import fill_memories, is_filling_due
+from drsl_plugin.losses.nested import join_outputs
+from drsl_plugin.losses.settings import Fill, TrainingSettings
+from drsl_plugin.losses.two_stage import unwrap
 from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch
+from drsl_plugin.toolbox.streams import copy_loader, keep_patch_pools
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.checkpoints import save_engine
+from drsl_plugin.torchreid.filling import check_fresh_memory, count_training_images
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.keys import DRSL_KEYS
-from drsl_plugin.torchreid.step_checks import check_finite, split_outputs
+from drsl_plugin.torchreid.step_checks import check_finite, list_features, split_outputs
 from drsl_plugin.torchreid.types import DataManager, Features
 
 
@@ -44,9 +51,12 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         schedule: of the temperature, over the steps that ``run`` announces; None keeps the criterion's.
         sub_batch: samples (in video tracklets) whose graph is in memory at once, a divisor of the batch; 0 for all. See
             :class:`~drsl_plugin.losses.TwoStage`.
+        memory_fill: what a memory holds when it first takes part: ``"stored"`` in the steps before, or ``"fresh"``,
+            embeddings of training images by the model as it then is; see
+            :func:`~drsl_plugin.losses.filling.fill_memories`.
 
     Raises:
-        ValueError: a setting outside its range, or both weights 0.
+        ValueError: a setting outside its range, both weights 0, or too few training images for a fresh memory.
 
     Example::
 
@@ -77,10 +87,11 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         label_smooth: bool = True,
         schedule: TemperatureSchedule | None = None,
         sub_batch: int = 0,
+        memory_fill: Fill = "stored",
     ) -> None:
         """Check the weights and build the criterion of the cross-entropy."""
         super().__init__(datamanager, use_gpu)
-        TrainingSettings(weight=weight, weight_x=weight_x, sub_batch=sub_batch)
+        TrainingSettings(weight=weight, weight_x=weight_x, sub_batch=sub_batch, memory_fill=memory_fill)
         self.model = model
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -91,6 +102,9 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         self.criteria = FeatureLosses(self.criterion)
         self.schedule = TemperatureSchedule(self.criterion.temperature) if schedule is None else schedule
         self.sub_batch = sub_batch
+        self.memory_fill = memory_fill
+        if memory_fill == "fresh":
+            check_fresh_memory(self.criterion, datamanager)
         self.criterion_x = torchreid.losses.CrossEntropyLoss(
             num_classes=self.datamanager.num_train_pids, use_gpu=self.use_gpu, label_smooth=label_smooth
         )
@@ -109,9 +123,9 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         Raises:
             DRSLError: a loss is not finite, or the sub-batch does not divide the batch; the step is not taken.
         """
-        images, pids = self.parse_data_for_train(data)
-        if self.use_gpu:
-            images, pids = images.cuda(), pids.cuda()
+        if self.memory_fill == "fresh" and self.weight > 0 and is_filling_due(self.criteria):
+            self._fill_memories()
+        images, pids = self._read(data)
         two_stage = self._first_stage(images, len(data["pid"])) if self.sub_batch else None
         logits, features = split_outputs(two_stage.outputs if two_stage else self.model(images))
 
@@ -142,15 +156,45 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         """Write a checkpoint under Torchreid's names; see :func:`~drsl_plugin.torchreid.checkpoints.save_engine`."""
         save_engine(self, epoch, save_dir, is_best=is_best, rank1=float(rank1))
 
+    def _read(self, data: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Return the images of a batch and their identities, on the device."""
+        images, pids = self.parse_data_for_train(data)
+        return (images.cuda(), pids.cuda()) if self.use_gpu else (images, pids)
+
     def _first_stage(self, images: Tensor, batch: int) -> TwoStage:
         """Forward a batch of so many samples, each of one image or of all frames of a tracklet, in sub-batches."""
+        with self._in_sub_batches(images, batch) as pieces:
+            return TwoStage(self.model, pieces)
+
+    @contextlib.contextmanager
+    def _in_sub_batches(self, images: Tensor, batch: int) -> Iterator[Sequence[Tensor]]:
+        """Cut the images of so many samples into sub-batches, and name the setting where these cannot be forwarded."""
         size = Keyed(DRSL_KEYS.dotted("sub_batch"), self.sub_batch)
         for error in bad_sub_batch(size, batch, f"a batch of {batch}"):
             raise error
         try:
-            return TwoStage(self.model, torch.split(images, self.sub_batch * len(images) // batch))
+            yield torch.split(images, self.sub_batch * len(images) // batch)
         except ValueError as error:  # such as batch norm's, which cannot train on a single sample
             raise SettingError(*size, str(error)) from error
+
+    def _fill_memories(self) -> None:
+        """Fill the memories with embeddings of training images, from a pass of its own over the training's loader."""
+        loader = self.train_loader
+        with DRSL_KEYS.name_errors(), keep_patch_pools(loader):
+            known = count_training_images(self.datamanager) is not None  # and then enough of them
+            count = fill_memories(self.criteria, self.model, copy_loader(loader), self._embed, repeat=known)
+        print(f"Memory filled with the embeddings of {count} training images")
+
+    def _embed(self, data: dict[str, Any]) -> tuple[Sequence[Tensor], Tensor]:
+        """Return the features of a batch that the loss would get in a step, and the identities."""
+        images, pids = self._read(data)
+        network = unwrap(self.model)
+        if self.sub_batch:
+            with self._in_sub_batches(images, len(data["pid"])) as pieces:
+                outputs = join_outputs([network(piece) for piece in pieces])
+        else:
+            outputs = network(images)
+        return list_features(split_outputs(outputs)[1]), pids
 
     def _follow_schedule(self) -> None:
         """Give the loss the temperature of this step, by its place in the training and by nothing else."""
@@ -162,9 +206,9 @@ class ImageDRSLEngine(torchreid.engine.Engine):
     def _drsl(self, features: Features, pids: Tensor) -> tuple[Tensor, DRSLParts]:
         """Loss and parts, averaged over the features of a model that returns several."""
         self._follow_schedule()
-        several = features if isinstance(features, (tuple, list)) else [features]
+        several = enumerate(list_features(features))
         with DRSL_KEYS.name_errors():
-            results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in enumerate(several)]
+            results = [distributed_drsl_loss(self.criteria.of(i), each, pids) for i, each in several]
         loss = torch.stack([loss for loss, _ in results]).mean()
         parts = DRSLParts(*(torch.stack(part).mean() for part in zip(*(p for _, p in results), strict=True)))
         return loss, parts

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from drsl_plugin.errors import DRSLError
 from drsl_plugin.torchreid.types import Engine, Features
@@ -20,6 +23,11 @@ def split_outputs(outputs: object) -> tuple[Features, Features]:
             "drsl_plugin.torchreid.register(), or with loss='triplet'"
         )
     return outputs[0], outputs[1]
+
+
+def list_features(features: Features) -> Sequence[Tensor]:
+    """Return the features of a model one by one."""
+    return [features] if isinstance(features, Tensor) else features
 
 
 def check_finite(engine: Engine, summary: dict[str, float]) -> None:
