@@ -43,7 +43,7 @@ class Counted(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("terms", torch.ones((), dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
         self.register_buffer("absent", None)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -142,6 +142,7 @@ def test_add_drsl_config_adds_one_node() -> None:
         "temperature_schedule": "constant",
         "temperature_end": 0.0,
         "sub_batch": 0,
+        "memory_fill": "stored",
         "backend": "auto",
         "chunk_budget": 0,
     }
