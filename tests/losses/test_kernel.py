@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from cases import SETTINGS, assert_near, name
+from cases import EVERY, assert_near, name
 
 pytest.importorskip("triton")
 if torch.cuda.is_available():
@@ -54,7 +54,7 @@ def small_tiles(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_tiles")
-@pytest.mark.parametrize("settings", SETTINGS, ids=name)
+@pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_tiles_add_up(settings):
     settings = DRSLSettings(**settings, temperature=0.3, sort_weight=0.7)
     cosines = None if settings.distance == "cosine" else random_scores(1)
@@ -74,14 +74,15 @@ def test_some_rows_of_all():
 
 
 @pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("gradient", ["slope", "error"])
 @pytest.mark.parametrize("relaxation", ["sigmoid", "linear"])
-def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, monkeypatch):
+def test_tiles_that_are_surely_before_or_behind_are_counted_whole(relaxation, gradient, monkeypatch):
     # References 4 to 7 far above every positive, 8 to 10 far below, for a step that is as good as exact.
     scores = random_scores() / 10
     negative = LABELS.unsqueeze(1) != REF_LABELS
     places = torch.arange(11)
     scores += 10 * (negative & (places >= 4) & (places < 8)) - 10 * (negative & (places >= 8))
-    settings = DRSLSettings("cosine", 0.1, relaxation, "angle", 1.0)
+    settings = DRSLSettings("cosine", 0.1, relaxation, "angle", 1.0, gradient)
     found, expected = both(settings, scores)
     assert_same(found, expected)
     # Had they all been left out, or all counted: not the same.
@@ -119,8 +120,9 @@ import inspect, sys, triton
 from triton.backends.compiler import GPUTarget
 from drsl_plugin.losses.backends import kernel, launch
 
-kind, sort, relaxation, arch = sys.argv[1:]
+kind, sort, relaxation, gradient, terms, arch = sys.argv[1:]
 constants = {"SIGMOID": relaxation == "sigmoid", "SORT": sort, "SEPARATE": sort == "angle", "EXACT": True,
+             "ERROR_DRIVEN": gradient == "error", "TERMS": terms, "LEAST_PRECISION": launch.LEAST_PRECISION,
              "POSITIVES": launch.POSITIVES, "REFERENCES": launch.REFERENCES}
 floats = ("scores", "cosines", "gradient", "of_cosines", "parts", "weights")
 integers = ("order", "ref_labels", "labels", "starts", "places", "counts")
@@ -135,13 +137,20 @@ print(len(triton.compile(source, target=GPUTarget("cuda", int(arch), 32)).asm["p
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "sort", "relaxation", "arch"),
-    [("fp32", "angle", "sigmoid", 75), ("fp32", "order", "linear", 90), ("fp64", "none", "sigmoid", 90)],
+    "chosen",
+    [
+        ("fp32", "angle", "sigmoid", "slope", "error", "75"),
+        ("fp32", "order", "linear", "slope", "log", "90"),
+        ("fp64", "none", "sigmoid", "slope", "error", "90"),
+        ("fp32", "order", "sigmoid", "error", "error", "75"),
+        ("fp32", "angle", "linear", "error", "graded", "90"),
+    ],
+    ids="-".join,
 )
-def test_compiles_for_gpus_without_one(kind, sort, relaxation, arch, tmp_path, monkeypatch):
+def test_compiles_for_gpus_without_one(chosen, tmp_path, monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "0")
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    command = [sys.executable, "-c", COMPILE, kind, sort, relaxation, str(arch)]
+    command = [sys.executable, "-c", COMPILE, *chosen]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
     assert int(run.stdout) > 10_000
