@@ -10,9 +10,11 @@ import torch
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.keys import DRSL_KEYS
+from drsl_plugin.fastreid.types import Loader
 from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.losses.features import MemoryCase, compare_memories
 from drsl_plugin.losses.memory import MemoryState
+from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
 
@@ -39,6 +41,12 @@ class Memories:
         memory = self._losses.of(0).memory if self._losses is not None else None
         return memory.size if memory is not None else 0
 
+    @property
+    def setting(self) -> str:
+        """The key that gives them their size, and its value."""
+        name, value = ("memory_size", 0) if self._losses is None else self._losses.of(0).memory_setting
+        return f"{DRSL_KEYS.dotted(name)} {value}"
+
     def state_dict(self) -> list[MemoryState]:
         """Return their states."""
         return self._losses.memory_state() if self._losses is not None else []
@@ -53,7 +61,7 @@ class Memories:
             try:
                 self._losses.load_memory_state(states, next(self._model.parameters()).device)
             except SettingError as error:
-                raise error.named(DRSL_KEYS.dotted("memory_size")) from error
+                raise error.named(DRSL_KEYS.dotted(error.setting)) from error
 
 
 def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, where: str) -> None:
@@ -66,8 +74,24 @@ def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, w
     """
     size = 0 if memories is None else memories.size
     case = compare_memories(checkpoint.get(KEY), size)
-    if case is MemoryCase.NONE_SAVED:
-        setting = f"{DRSL_KEYS.dotted('memory_size')} {size}"
-        logger.warning(f"{where}: holds no memory of embeddings; that of {setting} starts empty")
+    if case is MemoryCase.NONE_SAVED and memories is not None:
+        logger.warning(f"{where}: holds no memory of embeddings; that of {memories.setting} starts empty")
     elif case is MemoryCase.NONE_WANTED:
         logger.warning(f"{where}: holds a memory of embeddings, which this run leaves aside: it has none")
+
+
+def make_memory(cfg: ConfigNode, model: torch.nn.Module, loader: Loader) -> None:
+    """Make the memory of a model's DRSL whose size is a share of the training images; leave any other as it is.
+
+    Args:
+        cfg: the configuration.
+        model: the model, without its wrapper.
+        loader: of the training images.
+    """
+    losses = getattr(model, "drsl_features", None)
+    if not isinstance(losses, FeatureLosses) or not losses.of(0).lacks_memory:
+        return
+    criterion, images = losses.of(0), len(loader.dataset)
+    size = criterion.make_memory(images, cfg.SOLVER.IMS_PER_BATCH)
+    share = f"{DRSL_KEYS.dotted('memory_share')} {criterion.memory_share}"
+    logger.info(f"{share} of {images} training images: a memory of {size} embeddings")

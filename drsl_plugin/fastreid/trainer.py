@@ -21,7 +21,7 @@ from drsl_plugin.fastreid.filling import build_filling_hooks
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.logged_parts import log_parts_with_losses
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
-from drsl_plugin.fastreid.memory import KEY, Memories
+from drsl_plugin.fastreid.memory import KEY, Memories, make_memory
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
 from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
@@ -90,8 +90,10 @@ class DRSLTrainer(TrainerParts):
 
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""
+        model = self.checkpointer.model
+        make_memory(self.cfg, model, self._trainer.data_loader)
+        memories = Memories(model)
         scaler = {} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}
-        memories = Memories(self.checkpointer.model)
         self.checkpointer = ExactCheckpointer(
             self.model,
             self.cfg.OUTPUT_DIR,
@@ -102,7 +104,6 @@ class DRSLTrainer(TrainerParts):
             **scaler,
             **({KEY: memories} if memories.size else {}),
         )
-        model = self.checkpointer.model
         hooks: list[Any] = super().build_hooks() + build_temperature_hooks(self.cfg, model)
         hooks += build_filling_hooks(self.cfg, model, self._trainer.data_loader)
         for hook in hooks:

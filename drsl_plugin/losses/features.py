@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from drsl_plugin.errors import SettingError
 from drsl_plugin.losses.memory import EmbeddingMemory, MemoryState
 from drsl_plugin.losses.module import DRSLoss
 
@@ -99,7 +100,14 @@ class FeatureLosses(nn.ModuleList):
         Raises:
             ValueError: no such states, or those of memories of another size.
         """
+        share, first = self.of(0).memory_share, self.of(0).memory
         for feature, state in enumerate(states):
+            saved = state.get("size")
+            if share > 0 and first is not None and saved not in (None, first.size):
+                needs = (
+                    f"gives a memory of {first.size} embeddings here, and the saved one has {saved}; memory_share 0 "
+                )
+                raise SettingError("memory_share", share, f"{needs}with memory_size {saved} goes on with that")
             memory = self.of(feature).memory
             if memory is not None:
                 memory.load(state, device)

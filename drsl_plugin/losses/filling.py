@@ -88,8 +88,7 @@ def fill_memories(
             rows += taken
             if rows == memory.size:
                 return rows
-    needs = f"the training's batches have {rows} images in all to fill it with; {rows} at most would do"
-    raise SettingError("memory_size", memory.size, needs)
+    raise _too_few(losses.of(0), memory.size, f"the training's batches have {rows} images in all", rows)
 
 
 def too_few_images(criterion: DRSLoss, images: int) -> Iterator[SettingError]:
@@ -105,8 +104,17 @@ def too_few_images(criterion: DRSLoss, images: int) -> Iterator[SettingError]:
     """
     memory = criterion.memory
     if memory is not None and memory.size > images:
-        needs = f"there are {images} training images to fill it with (memory_fill fresh); {images} at most would do"
-        yield SettingError("memory_size", memory.size, needs)
+        yield _too_few(criterion, memory.size, f"there are {images} training images", images)
+
+
+def _too_few(criterion: DRSLoss, size: int, images: str, count: int) -> SettingError:
+    """Return the error of a memory that has room for more images than there are, in words and in number."""
+    setting, value = criterion.memory_setting
+    if setting == "memory_share":
+        needs = f"a memory of {size} embeddings, and {images} to fill it with (memory_fill fresh)"
+        return SettingError(setting, value, f"{needs}; a smaller share, or a smaller batch, would do")
+    needs = f"{images} to fill it with (memory_fill fresh); {count} at most would do"
+    return SettingError(setting, value, needs)
 
 
 def _go_through(batches: Iterable[Batch], repeat: bool) -> Generator[Batch, None, None]:

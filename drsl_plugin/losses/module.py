@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from drsl_plugin.errors import RangeError, SettingError
 from drsl_plugin.losses.backends.centering import count_moving
 from drsl_plugin.losses.backends.choice import compute_loss
 from drsl_plugin.losses.checks import check_batch
@@ -34,6 +35,8 @@ class DRSLoss(nn.Module):
         center: take the mean from the batch's embeddings, and from those of the memory theirs.
         memory_size: how many embeddings of earlier batches are references too, at least a batch; 0 for none. See
             :class:`~drsl_plugin.losses.EmbeddingMemory`; it is ``criterion.memory``.
+        memory_share: the memory's size as a share of the training images, from 0 to 1, in place of ``memory_size``;
+            :meth:`make_memory` is then told how many there are.
         memory_warmup: how many batches are stored before the memory takes part.
         backend: how it is computed, see :func:`drsl_loss`, like the next.
         chunk_budget: bytes for the rows that a fused path works on at a time.
@@ -121,10 +124,56 @@ class DRSLoss(nn.Module):
             memory.store(embeddings, labels)
         return (loss, DRSLParts(*parts.unbind())) if return_parts else loss
 
+    def make_memory(self, images: int, batch: int = 1) -> int:
+        """Make the memory whose size was given as a share of the training images, before the first batch.
+
+        Args:
+            images: how many there are, of all sources joined.
+            batch: how many embeddings are stored at a time, those of all processes: its least size.
+
+        Returns:
+            Its size; ``memory_size`` stays 0.
+
+        Raises:
+            SettingError: no share was given.
+
+        Example:
+            >>> criterion = DRSLoss(memory_share=0.25, memory_warmup=100)
+            >>> criterion.make_memory(images=12936, batch=64)
+            3234
+            >>> criterion.memory
+            EmbeddingMemory(size=3234, warmup=100)
+        """
+        if self.settings.memory_share == 0:
+            raise RangeError("memory_share", 0, "above 0 where a memory is made by it")
+        size = max(round(self.settings.memory_share * images), batch, 1)
+        self.memory = EmbeddingMemory(size, self.settings.memory_warmup)
+        return size
+
+    @property
+    def lacks_memory(self) -> bool:
+        """Whether :meth:`make_memory` has yet to be called."""
+        return self.settings.memory_share > 0 and self.memory is None
+
+    @property
+    def memory_setting(self) -> tuple[str, float]:
+        """The setting that gives the memory its size, and its value."""
+        name = "memory_share" if self.settings.memory_share > 0 else "memory_size"
+        return name, getattr(self.settings, name)
+
     @property
     def active_memory(self) -> EmbeddingMemory | None:
-        """The memory where it takes part: in training mode."""
-        return self.memory if self.training else None
+        """The memory where it takes part: in training mode.
+
+        Raises:
+            SettingError: it is to be a share of training images whose number nobody has told.
+        """
+        if not self.training:
+            return None
+        if self.lacks_memory:
+            needs = "a share of how many training images? make_memory(images) of the loss takes their number"
+            raise SettingError("memory_share", self.settings.memory_share, needs)
+        return self.memory
 
     def compute(
         self,

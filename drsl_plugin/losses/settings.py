@@ -51,6 +51,8 @@ _END = Values("a finite number above 0", _WEIGHT.include)
 _FLAG = Values("True or False", is_flag)
 _COUNT = Values("a whole number, 0 or above", lambda value: is_whole_number(value) and value >= 0)
 _PART = Values("an integer, 0 (off) or above", _COUNT.include)
+_SHARE = Values("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
+_NO_MEMORY = "where memory_size and memory_share are 0, for there is no memory"
 _BYTES = Values(
     "a whole number of bytes, at least one query's row of scores, or None",
     lambda value: value is None or (is_whole_number(value) and value >= 1),
@@ -102,6 +104,11 @@ class DRSLSettings(CheckedSettings):
         _COUNT,
         "embeddings of earlier batches that are references too, at least a batch of all processes; 0 for none",
     ] = 0
+    memory_share: Annotated[
+        float,
+        _SHARE,
+        "in place of `memory_size`: its size as a share of the training images, from 0 to 1, never below a batch",
+    ] = 0.0
     memory_warmup: Annotated[int, _COUNT, "batches that are stored before the memory takes part"] = 0
     backend: Annotated[Backend, _names(Backend), "how it is computed: `auto`, `unfused`, `chunked` or `triton`"] = (
         "auto"
@@ -119,9 +126,11 @@ class DRSLSettings(CheckedSettings):
             yield RangeError("terms", "graded", "'error' or 'log' where sort is 'none', with nothing to grade by")
         if values["terms"] == "graded" and values["sort_weight"] > 1:
             yield RangeError("sort_weight", values["sort_weight"], "1 or below where terms is 'graded'")
-        if values["memory_warmup"] > 0 and values["memory_size"] == 0:
-            needs = "0 where memory_size is 0, for there is no memory"
-            yield RangeError("memory_warmup", values["memory_warmup"], needs)
+        size, share = values["memory_size"], values["memory_share"]
+        if size > 0 and share > 0:
+            yield RangeError("memory_share", share, f"0 where memory_size is {size}, which gives the size too")
+        if values["memory_warmup"] > 0 and size == share == 0:
+            yield RangeError("memory_warmup", values["memory_warmup"], f"0 {_NO_MEMORY}")
 
 
 class LossOptions(TypedDict, total=False):
@@ -143,6 +152,7 @@ class DRSLOptions(LossOptions, total=False):
     """All of them."""
 
     memory_size: int
+    memory_share: float
     memory_warmup: int
 
 
@@ -197,7 +207,7 @@ def contradictions_between(loss: Mapping[str, Any], training: Mapping[str, Any])
 
     Example:
         >>> print(*contradictions_between({"memory_size": 0}, {"memory_fill": "fresh"}))
-        memory_fill must be 'stored' where memory_size is 0, for there is no memory, got 'fresh'
+        memory_fill must be 'stored' where memory_size and memory_share are 0, for there is no memory, got 'fresh'
     """
-    if training.get("memory_fill") == "fresh" and not loss.get("memory_size"):
-        yield RangeError("memory_fill", "fresh", "'stored' where memory_size is 0, for there is no memory")
+    if training.get("memory_fill") == "fresh" and not loss.get("memory_size") and not loss.get("memory_share"):
+        yield RangeError("memory_fill", "fresh", f"'stored' {_NO_MEMORY}")

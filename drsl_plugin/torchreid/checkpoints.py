@@ -125,8 +125,9 @@ def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engin
     memory = None if criteria is None else criteria.of(0).memory
     size = 0 if memory is None else memory.size
     case = compare_memories(checkpoint.get(MEMORY), size)
-    if case is MemoryCase.NONE_SAVED:
-        setting = f"{DRSL_KEYS.dotted('memory_size')} {size}"
+    if case is MemoryCase.NONE_SAVED and criteria is not None:
+        name, value = criteria.of(0).memory_setting
+        setting = f"{DRSL_KEYS.dotted(name)} {value}"
         print(f'"{path}" holds no memory of embeddings: that of {setting} starts empty')
     elif case is MemoryCase.NONE_WANTED:
         print(f'"{path}" holds a memory of embeddings, which this run leaves aside: it has none')

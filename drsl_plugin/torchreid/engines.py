@@ -26,9 +26,9 @@ from drsl_plugin.toolbox.rules import Keyed, bad_sub_batch
 from drsl_plugin.toolbox.streams import copy_loader, keep_patch_pools
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.checkpoints import save_engine
-from drsl_plugin.torchreid.filling import check_fresh_memory, count_training_images
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.keys import DRSL_KEYS
+from drsl_plugin.torchreid.memory import check_fresh_memory, count_training_images, make_memory
 from drsl_plugin.torchreid.step_checks import check_finite, list_features, split_outputs
 from drsl_plugin.torchreid.types import DataManager, Features
 
@@ -42,7 +42,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
             returns logits and features in training, either of them a tensor or a tuple of tensors.
         optimizer: of ``torchreid.optim.build_optimizer``, or any other.
         criterion: the loss; None is ``DRSLoss()``. Each further feature of a model has a copy of it, with a memory of
-            its own where it has one.
+            its own where it has one, which is made here where its size is a share of the training images.
         weight: weight of DRSL, 0 or above.
         weight_x: weight of the cross-entropy, 0 or above.
         scheduler: steps once an epoch; None keeps the learning rate.
@@ -99,6 +99,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         self.weight = weight
         self.weight_x = weight_x
         self.criterion = DRSLoss() if criterion is None else criterion
+        make_memory(self.criterion, datamanager)
         self.criteria = FeatureLosses(self.criterion)
         self.schedule = TemperatureSchedule(self.criterion.temperature) if schedule is None else schedule
         self.sub_batch = sub_batch

@@ -32,6 +32,8 @@ class SharedBatches:
     def __init__(self, batches: BatchSampler) -> None:
         """Keep it."""
         self._batches = batches
+        self.batch_size = batches.batch_size
+        """Of all processes together."""
 
     def __len__(self) -> int:
         """Return the number of batches that the sampler announces."""

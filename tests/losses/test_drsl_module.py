@@ -45,7 +45,7 @@ def test_module_and_function_have_the_same_defaults():
     settings += ["gradient", "terms", "center", "backend", "chunk_budget"]
     defaults = ["cosine", 0.05, "sigmoid", "angle", 1.0, "slope", "error", False, "auto", None]
     of_function, of_module = (inspect.signature(thing).parameters for thing in (drsl_loss, DRSLoss))
-    assert list(of_module) == [*settings[:8], "memory_size", "memory_warmup", *settings[8:]]
+    assert list(of_module) == [*settings[:8], "memory_size", "memory_share", "memory_warmup", *settings[8:]]
     assert [of_module[key].default for key in settings] == defaults
     assert [of_function[key].default for key in settings] == defaults
     assert torch.equal(DRSLoss()(*uneven(refs=True)), drsl_loss(*uneven(refs=True)))

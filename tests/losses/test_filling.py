@@ -189,8 +189,10 @@ def test_batches_that_come_to_an_end_are_gone_through_again_where_asked() -> Non
 def test_too_few_batches_are_one_line(options: dict[str, Any]) -> None:
     with pytest.raises(SettingError) as caught:
         fill(losses_of(memory_size=13), network(), **options)
-    line = "memory_size 13: the training's batches have 12 images in all to fill it with; 12 at most would do"
-    assert str(caught.value) == line
+    line = (
+        "memory_size 13: the training's batches have 12 images in all to fill it with (memory_fill fresh); 12 at most"
+    )
+    assert str(caught.value) == f"{line} would do"
 
 
 def test_too_few_images_are_one_line() -> None:
@@ -198,6 +200,14 @@ def test_too_few_images_are_one_line() -> None:
     (error,) = too_few_images(DRSLoss(memory_size=13), 12)
     line = "memory_size 13: there are 12 training images to fill it with (memory_fill fresh); 12 at most would do"
     assert str(error) == line
+
+
+def test_too_few_images_for_a_share_are_one_line() -> None:
+    criterion = DRSLoss(memory_share=1.0)
+    criterion.make_memory(4, batch=16)
+    (error,) = too_few_images(criterion, 4)
+    line = "memory_share 1.0: a memory of 16 embeddings, and there are 4 training images to fill it with (memory_fill "
+    assert str(error) == f"{line}fresh); a smaller share, or a smaller batch, would do"
 
 
 def test_no_memory_is_one_line() -> None:

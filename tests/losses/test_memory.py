@@ -20,6 +20,7 @@ from drsl_plugin import DRSLoss, drsl_loss
 from drsl_plugin.losses import EmbeddingMemory, FeatureLosses
 from drsl_plugin.losses.features import compare_memories
 
+NO_MEMORY = "where memory_size and memory_share are 0, for there is no memory"
 ALONE = torch.arange(100, 111)  # labels that occur once
 
 
@@ -362,13 +363,74 @@ Y = torch.tensor([0, 0, 1, 1])
         ({"memory_size": 2.0}, "memory_size must be a whole number, 0 or above, got 2.0"),
         ({"memory_size": True}, "memory_size must be a whole number, 0 or above, got True"),
         ({"memory_size": 8, "memory_warmup": -1}, "memory_warmup must be a whole number, 0 or above, got -1"),
-        ({"memory_warmup": 5}, "memory_warmup must be 0 where memory_size is 0, for there is no memory, got 5"),
+        ({"memory_warmup": 5}, f"memory_warmup must be 0 {NO_MEMORY}, got 5"),
+        ({"memory_share": 1.5}, "memory_share must be a number from 0 to 1, got 1.5"),
+        ({"memory_share": -0.1}, "memory_share must be a number from 0 to 1, got -0.1"),
+        ({"memory_share": float("nan")}, "memory_share must be a number from 0 to 1, got nan"),
+        (
+            {"memory_share": 0.5, "memory_size": 8},
+            "memory_share must be 0 where memory_size is 8, which gives the size too, got 0.5",
+        ),
         ({"memory_warmup": "ten"}, "memory_warmup must be a whole number, 0 or above, got 'ten'"),
     ],
 )
 def test_settings_outside_their_range(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         DRSLoss(**settings)
+
+
+# A share of the training images
+
+
+@pytest.mark.parametrize(
+    ("share", "images", "batch", "size"),
+    [(0.5, 100, 8, 50), (1.0, 33, 8, 33), (0.3, 33, 8, 10), (0.01, 100, 8, 8), (0.26, 10, 1, 3), (1, 0, 0, 1)],
+)
+def test_a_share_is_rounded_and_never_below_a_batch(share: float, images: int, batch: int, size: int) -> None:
+    criterion = DRSLoss(memory_share=share, memory_warmup=3)
+    assert criterion.make_memory(images, batch) == size
+    assert criterion.memory is not None
+    assert (criterion.memory.size, criterion.memory.warmup) == (size, 3)
+    assert criterion.memory_setting == ("memory_share", share)
+    assert (criterion.memory_size, criterion.memory_share) == (0, share)
+
+
+def test_a_memory_of_a_share_is_that_of_its_size() -> None:
+    shared, sized = DRSLoss(memory_share=0.5), DRSLoss(memory_size=16)
+    shared.make_memory(images=32)
+    for features in (FeatureLosses(shared), FeatureLosses(copy.deepcopy(shared))):
+        assert features.of(1).memory is not features.of(0).memory
+        assert features.of(1).memory.size == 16  # type: ignore[union-attr]
+    for batch in batches(3):
+        assert torch.equal(shared(*batch[:2]), sized(*batch[:2]))
+    shared.temperature = 0.2
+    assert shared.memory is not None
+    assert shared.memory.batches == 3
+
+
+def test_a_share_of_an_unknown_number_is_refused_in_training_alone() -> None:
+    criterion = DRSLoss(memory_share=0.5)
+    with pytest.raises(ValueError, match=r"^memory_share 0\.5: a share of how many training images\? make_memory"):
+        criterion(X.requires_grad_(), Y)
+    assert torch.equal(criterion.eval()(X, Y), DRSLoss()(X, Y))
+
+
+def test_no_share_makes_no_memory() -> None:
+    for criterion in (DRSLoss(), DRSLoss(memory_size=8)):
+        with pytest.raises(ValueError, match=r"^memory_share must be above 0"):
+            criterion.make_memory(100)
+
+
+def test_another_size_than_the_saved_memorys_says_what_to_do() -> None:
+    losses = [FeatureLosses(DRSLoss(memory_share=0.5)) for _ in range(2)]
+    for each, images in zip(losses, (32, 40), strict=True):
+        each.of(0).make_memory(images)
+    message = (
+        "memory_share 0.5: gives a memory of 20 embeddings here, and the saved one has 16; memory_share 0 with "
+        "memory_size 16 goes on with that"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        losses[1].load_memory_state(losses[0].memory_state())
 
 
 BAD_BATCHES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {

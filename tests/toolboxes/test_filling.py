@@ -178,10 +178,8 @@ def test_two_processes_fill_together(host: Host, tmp_path: Path) -> None:
 
 def test_a_fresh_memory_needs_one(host: Host, tmp_path: Path) -> None:
     error = host.refusal(tmp_path / "run", memory_fill="fresh")
-    assert (
-        error
-        == f"{host.key('memory_fill')} must be 'stored' where memory_size is 0, for there is no memory, got 'fresh'"
-    )
+    needs = "'stored' where memory_size and memory_share are 0, for there is no memory"
+    assert error == f"{host.key('memory_fill')} must be {needs}, got 'fresh'"
     assert not (tmp_path / "run").exists()
 
 

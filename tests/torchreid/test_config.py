@@ -138,6 +138,7 @@ def test_add_drsl_config_adds_one_node() -> None:
         "terms": "error",
         "center": False,
         "memory_size": 0,
+        "memory_share": 0.0,
         "memory_warmup": 0,
         "temperature_schedule": "constant",
         "temperature_end": 0.0,

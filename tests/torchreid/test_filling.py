@@ -104,6 +104,22 @@ def test_without_drsl_nothing_is_filled() -> None:
     assert engine.criteria.of(0).memory.filled == 0
 
 
+# A share of the training images
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+def test_a_share_counts_images_and_in_video_frames(frames: int) -> None:
+    kind = VideoDRSLEngine if frames else ImageDRSLEngine
+    for share, size in ((1.0, 6), (0.9, 5), (0.1, 4)):  # a batch has four
+        engine = engine_of(loader_of(frames), kind, criterion=DRSLoss(memory_share=share), memory_fill="stored")
+        assert engine.criterion.memory.size == {6: 12, 5: 11, 4: 8}[size] if frames else size
+
+
+def test_a_share_of_an_unknown_number_is_told_when_the_engine_is_built() -> None:
+    with pytest.raises(DRSLError, match=r"^loss.drsl.memory_share 0.5: a share of how many\? the training loader"):
+        engine_of(iter(loader_of()), criterion=DRSLoss(memory_share=0.5))
+
+
 # Bad input
 
 
@@ -123,7 +139,9 @@ def test_batches_of_unknown_number_that_are_too_few_are_told_when_it_fills() -> 
 
 
 def test_no_memory_is_told() -> None:
-    with pytest.raises(DRSLError, match=r"^loss.drsl.memory_fill must be 'stored' where memory_size is 0"):
+    with pytest.raises(
+        DRSLError, match=r"^loss.drsl.memory_fill must be 'stored' where memory_size and memory_share are 0"
+    ):
         engine_of(loader_of())
 
 
