@@ -117,7 +117,7 @@ def drsl_loss(
     With ``center`` scores and angles are those of :math:`e - \operatorname{mean}(e)` over the batch, that is the
     embeddings and the references with gradient, and of :math:`r - \operatorname{mean}(r)` over the references without:
     those cannot move, and all of a batch would be pushed away from them in one direction. Where all of either are
-    equal, or one is alone, they become zero vectors: the loss is finite, with zero gradient.
+    equal they become zero vectors, as the only reference does: the loss is finite, with zero gradient.
 
     The mathematics runs in float32 (float64 stays float64) with autocast off. Except for small batches the gradient is
     computed in the forward pass, some queries at a time, and what is kept for backward is the gradient of the
@@ -156,8 +156,8 @@ def drsl_loss(
         query has a positive, the loss and its parts are 0 and the loss keeps its graph.
 
     Raises:
-        ValueError: a setting outside its range, shapes or devices that do not go together, or a ``chunk_budget`` too
-            small for one query.
+        ValueError: a setting outside its range, shapes or devices that do not go together, a ``chunk_budget`` too
+            small for one query, or ``center`` and a batch of one against references.
         TypeError: embeddings that are not floating point, labels that are not integers.
 
     Example:

@@ -75,8 +75,7 @@ def test_euclidean_distances_within_a_batch_do_not_change():
         "all equal": Batch(ROWS[:1].expand(6, 3), PAIRS),
         "all equal, like the references": Batch(ROWS[:1].expand(6, 3), PAIRS, ROWS[:1].expand(6, 3), PAIRS),
         "one sample": Batch(ROWS[:1], PAIRS[:1]),
-        "one sample against references": Batch(ROWS[:1], PAIRS[:1], ROWS[1:], PAIRS[1:]),
-        "one sample against one": Batch(ROWS[:1], PAIRS[:1], ROWS[1:2], PAIRS[:1]),
+        "against one reference": Batch(ROWS[:1].expand(6, 3), PAIRS, ROWS[1:2], PAIRS[:1]),
     }.items(),
     ids=lambda pair: pair[0],
 )
@@ -89,6 +88,14 @@ def test_what_has_no_spread_has_no_gradient(batch, settings, dtype):
     loss.backward()
     assert torch.isfinite(loss)
     assert not embeddings.grad.any()
+
+
+def test_a_batch_of_one_against_references_is_refused_by_name():
+    references = (ROWS[1:], PAIRS[1:])
+    for call in (drsl_loss, lambda *batch, center: DRSLoss(center=center)(*batch)):
+        with pytest.raises(ValueError, match="center True: needs a batch of two embeddings or more"):
+            call(ROWS[:1], PAIRS[:1], *references, center=True)
+    assert drsl_loss(ROWS[:1], PAIRS[:1], *references) > 0
 
 
 @pytest.mark.parametrize("settings", EVERY, ids=name)

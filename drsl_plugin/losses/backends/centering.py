@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drsl_plugin.errors import SettingError
+
 
 def count_moving(references: Tensor | None) -> int:
     """Count the extra references that move with the batch, and are centred with it: all, where they have a gradient."""
@@ -24,6 +26,9 @@ def center_embeddings(queries: Tensor, others: Tensor | None, of_batch: int) -> 
         others: ``(M, D)`` extra references, or None.
         of_batch: how many of them, the first, are of the queries' batch: embeddings of other processes.
 
+    Raises:
+        SettingError: a batch of one against references: it would learn nothing.
+
     Example:
         >>> center_embeddings(torch.tensor([[1.0], [3.0]]), torch.tensor([[5.0], [5.0]]), of_batch=0)
         (tensor([[-1.],
@@ -32,6 +37,8 @@ def center_embeddings(queries: Tensor, others: Tensor | None, of_batch: int) -> 
     """
     if others is None or not len(others):
         return _less_mean(queries), others
+    if len(queries) + of_batch == 1:
+        raise SettingError("center", True, "needs a batch of two embeddings or more; less its mean, one alone is 0")
     batch = _less_mean(torch.cat([queries, others[:of_batch]]) if of_batch else queries)
     kept = _less_mean(others[of_batch:].detach())
     return batch[: len(queries)], torch.cat([batch[len(queries) :], kept]) if of_batch else kept

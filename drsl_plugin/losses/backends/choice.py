@@ -38,7 +38,8 @@ def compute_loss(
         of_batch: how many of the extra references, the first, are of the queries' batch, and centred with it.
 
     Raises:
-        ValueError: the ``"triton"`` backend where its kernels do not run, or a ``chunk_budget`` too small for a query.
+        ValueError: the ``"triton"`` backend where its kernels do not run, a ``chunk_budget`` too small for a query, or
+            ``center`` and a batch of one against references.
     """
     with torch.autocast(device_type=embeddings.device.type, enabled=False):
         queries, others, labels, other_labels = _convert(embeddings, labels, ref_embeddings, ref_labels)
