@@ -32,7 +32,7 @@ def write_report(
     """Print and write the table, and draw the plot."""
     lines = [f"| loss | {' | '.join(f'1:{ratio}' for ratio in args.ratios)} |", "|---" * (len(args.ratios) + 1) + "|"]
     for loss in args.losses:
-        cells = [cell(scores(args, settings[loss], runs, ratio), ratio, most) for ratio in args.ratios]
+        cells = [cell(scores(args, settings[loss], runs, ratio), ratio, most, len(args.seeds)) for ratio in args.ratios]
         lines.append(f"| {loss} | {' | '.join(cells)} |")
     encoded = "each step with gradient" if args.gradient else f"every {args.refresh} steps without gradient"
     lines += [
@@ -53,12 +53,15 @@ def write_report(
     draw(args, settings, runs)
 
 
-def cell(values: list[float], ratio: int, most: int) -> str:
+def cell(values: list[float], ratio: int, most: int, wanted: int) -> str:
+    """Mean and deviation over the seeds, of which a table that is not finished has fewer than ``wanted``."""
     if ratio > most:
         return "the set ends before"
-    if len(values) < 2:
-        return f"{values[0]:.1f}" if values else "not run"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+    if not values:
+        return "not run"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    fewer = f" ({len(values)} of {wanted} seeds)" if len(values) < wanted else ""
+    return f"{statistics.mean(values):.1f}{spread}{fewer}"
 
 
 def describe(name: str, labels: Tensor) -> str:

@@ -279,6 +279,9 @@ def test_published_runs_are_taken_up_and_written_again_to_the_last_digit(omniglo
     arguments = [*common, "--output", str(tmp_path / "second"), "--runs", str(csv)]
     imbalance.main([*arguments, "--seeds", "1", "2", "3", "--report-only"])  # the seconds show that none is run again
     assert (tmp_path / "second" / "runs.csv").read_text() == csv.read_text()
+    one, two = (100 * run["mAP"] for run in first if run["loss"] == "triplet")
+    row = f"| triplet | {(one + two) / 2:.1f} ± {abs(one - two) / 2**0.5:.1f} (2 of 3 seeds) |"
+    assert row in (tmp_path / "second" / "table.md").read_text()
     imbalance.main([*arguments, "--seeds", "1", "--sort-weight", "3"])
     second = imbalance_runs.Runs(tmp_path / "second" / "runs.jsonl").found
     assert [(run["loss"], run["seed"], run["sort_weight"]) for run in second[4:]] == [("error-angle-centred", 1, 3.0)]
