@@ -18,6 +18,7 @@ from drsl_plugin.errors import DRSLError
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import imbalance
 import imbalance_data
+import imbalance_report
 import imbalance_runs
 
 CHARACTERS, DRAWERS = 10, 4  # 40 classes with their rotations, 160 images
@@ -342,3 +343,42 @@ def test_bad_input_gets_one_line(omniglot: Path, tmp_path: Path, arguments: list
     with pytest.raises(DRSLError, match=message) as caught:
         imbalance.main(["--data", str(omniglot), "--output", str(tmp_path), *arguments])
     assert "\n" not in str(caught.value)
+
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", ["imbalance.csv", "imbalance_holdout.csv"])
+def test_published_runs_are_of_losses_that_there_are(name: str) -> None:
+    runs = list(imbalance_runs.read_csv(ROOT / "docs" / "results" / name))
+    keys = [tuple(run[setting] for setting in imbalance_runs.SETTINGS) for run in runs]
+    assert len(runs) == len(set(keys)) > 0
+    for run in runs:
+        recipe = imbalance.RECIPES[run["loss"]]
+        assert run["mAP"] == run[f"mAP_{recipe.distance}"]
+        assert (run["hold_out"] is None) == (name == "imbalance.csv")
+        if name == "imbalance.csv":  # as a call without --temperature and --sort-weight runs it
+            assert imbalance.options(recipe) == {key: run[key] for key in ("temperature", "sort_weight")}
+
+
+def test_the_published_table_is_that_of_the_published_runs(tmp_path: Path) -> None:
+    runs = imbalance_runs.Runs(tmp_path / "runs.jsonl")
+    runs.take(ROOT / "docs" / "results" / "imbalance.csv")
+    text = (
+        (ROOT / "docs" / "RESULTS.md").read_text().split("## Few positives against many negatives")[1].split("\n## ")[0]
+    )
+    found, ratios = 0, [0]
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("| ").split("|")]
+        if line.startswith("| options |"):
+            ratios = [int(cell.removeprefix("1:")) for cell in cells[1:]]
+        if not line.startswith("| `--losses"):
+            continue
+        args = imbalance.parse(["--data", "d", "--output", "o", *cells[0].strip("`").split()])
+        recipe = imbalance.RECIPES[args.losses[0]]
+        settings = {"loss": args.losses[0], "positives": args.positives, "gradient": args.gradient, "hold_out": None}
+        settings |= {"steps": args.steps, "refresh": args.refresh, "lr": args.lr, **imbalance.options(recipe)}
+        values = [imbalance_report.scores(args, settings, runs, ratio) for ratio in ratios]
+        assert cells[1:] == [imbalance_report.cell(each, 0, 1, len(args.seeds)) for each in values], line
+        found += 1
+    assert found > 0
