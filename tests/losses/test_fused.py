@@ -149,7 +149,7 @@ def test_no_tensor_of_a_pass_is_larger_than_the_budget(settings):
     assert budget / 16 < largest <= budget, "unfused it is 512 x 512 x 7 numbers, 7 MiB"
 
 
-@pytest.mark.parametrize("terms", [1.0, 1e-3])
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
 @pytest.mark.parametrize("settings", EVERY, ids=name)
 def test_float32_is_as_exact_as_unfused(settings, scale):
     # Identities close together: where differences of scores are small against the scores.

@@ -67,7 +67,11 @@ def test_from_an_engine_to_the_backend_are_five_modules(backend: str) -> None:
 def test_the_options_are_the_settings() -> None:
     options, hints = typing.get_type_hints(DRSLOptions), typing.get_type_hints(DRSLSettings)
     assert options == {field.name: hints[field.name] for field in dataclasses.fields(DRSLSettings)}
-    assert options.keys() - typing.get_type_hints(LossOptions).keys() == {"memory_size", "memory_warmup"}
+    assert options.keys() - typing.get_type_hints(LossOptions).keys() == {
+        "memory_size",
+        "memory_share",
+        "memory_warmup",
+    }
 
 
 def test_what_a_function_does_not_take_is_named() -> None:

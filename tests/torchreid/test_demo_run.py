@@ -44,7 +44,7 @@ def test_twins_of_the_demo_differ_in_the_loss_alone(tmp_path: Path) -> None:
     differing = {line.partition(":")[0].strip() for line in drsl ^ triplet}
     assert differing <= {"name", "save_dir", "drsl", "weight", "distance", "temperature", "relaxation", "sort"} | {
         *("sort_weight", "memory_size", "memory_warmup", "temperature_schedule", "temperature_end", "sub_batch"),
-        *("backend", "chunk_budget", "gradient", "terms", "center"),
+        *("backend", "chunk_budget", "gradient", "terms", "center", "memory_share", "memory_fill"),
     }
 
 
