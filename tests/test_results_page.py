@@ -18,9 +18,10 @@ NAMES = {
     "cross-entropy alone": "softmax",
     "Smooth-AP (`sort none`)": "slope, sort none",
     "Smooth-AP, memory of 1,024": "filled 1024, slope, sort none",
+    "DRSL, error-driven": "error, sort angle",
     "DRSL, error-driven, centred, memory of 1,024": "filled, error, centred, memory_size 1024, sort angle",
     "DRSL, error-driven, memory of 1,024, filled": "filled 1024, error, euclidean, center False, sort angle",
-    "likewise, stored in the first epoch": "memory 1024, error, euclidean, center False, sort angle",
+    "likewise, stored in 25 steps": "memory 1024, error, euclidean, center False, sort angle",
     "likewise, centred scores": "memory 1024, error, euclidean, center True, sort angle",
 }
 Values = dict[str, dict[int, tuple[float, float]]]
@@ -81,6 +82,7 @@ def test_differences_are_those_of_the_files() -> None:
         (drsl, smooth_ap),
         (drsl, with_memory),
     ]
+    pairs += [("error, sort angle", smooth_ap), (drsl, "error, sort angle")]
     expected = [difference(TORCHREID, *pair) for pair in pairs]
     expected += [
         difference(FASTREID, NAMES[label], "triplet")
