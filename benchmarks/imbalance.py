@@ -22,13 +22,13 @@ import argparse
 import copy
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import one_line
 import torch
 from imbalance_data import Group, Images, check_classes, largest_ratio, negatives_in_group, periods, training_and_test
 from imbalance_report import write_report
@@ -252,8 +252,4 @@ def run(net: nn.Module, recipe: Recipe, training: Images, test: Images, settings
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DRSLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    one_line.run(main)

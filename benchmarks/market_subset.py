@@ -19,14 +19,15 @@ import hashlib
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+import one_line
+
 from drsl_plugin.data.catalogue import getting, published
 from drsl_plugin.data.folders import link_beside, new_folder
-from drsl_plugin.errors import DRSLError, OneLineParser, RangeError, SettingError
+from drsl_plugin.errors import OneLineParser, RangeError, SettingError
 
 MARKET = published("market1501")
 LAYOUT, FOLDERS = next(iter(MARKET.layouts.items()))
@@ -160,8 +161,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DRSLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    one_line.run(main)

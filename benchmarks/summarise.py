@@ -20,12 +20,13 @@ import argparse
 import csv
 import math
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from drsl_plugin.errors import DRSLError, OneLineParser, SettingError, nearest
+import one_line
+
+from drsl_plugin.errors import OneLineParser, SettingError, nearest
 from drsl_plugin.reproduce.statistics import RANKING_METRICS, mean_and_sd
 
 METRICS = ("mAP", "rank1")
@@ -198,8 +199,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DRSLError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    one_line.run(main)

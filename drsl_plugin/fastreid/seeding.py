@@ -8,6 +8,7 @@ import numpy as np
 
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.types import Loop
+from drsl_plugin.toolbox.streams import find_patch_pools
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -46,9 +47,8 @@ def start_epoch_of_data(trainer: Loop, seed: int, epoch: int) -> None:
     if hasattr(loader, "shutdown"):  # FastReID's loader on CUDA, which reads ahead in a thread
         loader.shutdown()
     seed_process(seed, epoch + 1)
-    for transform in getattr(getattr(loader.dataset, "transform", None), "transforms", []):
-        if hasattr(transform, "patchpool"):  # RandomPatch: empty at the start of a resumed run, too
-            transform.patchpool.clear()
+    for pool in find_patch_pools(getattr(loader.dataset, "transform", None)):
+        pool.clear()  # empty at the start of a resumed run, too
     sampler = find_sampler(loader)
     if hasattr(sampler, "_seed"):
         sampler._seed = derive_seed(seed, epoch + 1)  # the same in every process: each takes its share of one stream

@@ -23,11 +23,15 @@ def copy_loader(loader: Loader) -> Loader:
     return copied
 
 
+def find_patch_pools(transform: object) -> list[Any]:
+    """Return the pools from which ``RandomPatch``, among the transforms of a training image, draws its patches."""
+    return [each.patchpool for each in getattr(transform, "transforms", []) if hasattr(each, "patchpool")]
+
+
 @contextlib.contextmanager
 def keep_patch_pools(loader: Any) -> Iterator[None]:
     """Put the patches back at the end from which both toolboxes' ``RandomPatch`` draws, where it is in this process."""
-    transform = getattr(getattr(loader, "dataset", None), "transform", None)
-    pools = [each.patchpool for each in getattr(transform, "transforms", []) if hasattr(each, "patchpool")]
+    pools = find_patch_pools(getattr(getattr(loader, "dataset", None), "transform", None))
     contents = [list(pool) for pool in pools]
     try:
         yield

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
+from drsl_plugin.toolbox.streams import find_patch_pools
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import BEST, save_engine
 from drsl_plugin.torchreid.generators import preserve_generators
@@ -158,9 +159,8 @@ class RecordedRun(SharedRun):
 
     def _empty_patch_pools(self) -> None:
         """Start each epoch with empty pools of ``random_patch``, as loader workers do: a resumed run has no other."""
-        for transform in self.datamanager.transform_tr.transforms:
-            if hasattr(transform, "patchpool"):
-                transform.patchpool.clear()
+        for pool in find_patch_pools(self.datamanager.transform_tr):
+            pool.clear()
 
 
 def was_evaluated(checkpoint: Mapping[str, Any]) -> bool:

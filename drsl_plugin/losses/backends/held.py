@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from drsl_plugin.losses.backends.derivatives import refuse_second_derivative
+from drsl_plugin.losses.backends.terms import share_out
 from drsl_plugin.losses.settings import DRSLSettings
 
 
@@ -50,9 +51,7 @@ def held_pulls(gaps: Tensor, gaps_among: Tensor, ranks: Ranks, settings: DRSLSet
         of_ranking, of_sorting = 1 - settings.sort_weight * sorting, settings.sort_weight * (1 - ranking)
     pulls = of_ranking / total * (before * gaps).sum(dim=2)
     if settings.sort == "order":
-        worse = among * (quality.unsqueeze(1) < quality.unsqueeze(2))
-        causes = worse.sum(dim=2)
-        shares = worse / torch.where(causes == 0, torch.ones_like(causes), causes).unsqueeze(2)
+        shares = share_out(among * (quality.unsqueeze(1) < quality.unsqueeze(2)))
         pulls = pulls + of_sorting * sorting * (shares * gaps_among).sum(dim=2)
     return pulls / (2 * settings.temperature)
 

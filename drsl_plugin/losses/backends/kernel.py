@@ -200,6 +200,7 @@ def rank_rows(
             own = -per_unit * (constant * slopes + linear * slopes_lack)
             own -= per_unit * (better_constant * target_slopes - better_linear * target_slopes_lack)
             own -= of_negatives * negative_slopes
+        share = of_sorting / rank / 2  # dy / dcos = 1/2
 
         # The gradient of the negatives; the first positives write it, zeros where there is no negative.
         for column in range(0, references, REFERENCES):
@@ -237,9 +238,7 @@ def rank_rows(
                 of_gap = per_unit * of_step * slope
             found = tl.sum(of_gap + tl.where(is_own, own[:, None], 0.0), 0)
             if SORT == "angle":
-                angle = -tl.sum(
-                    (of_sorting / rank / 2)[:, None] * tl.where(is_own, 1.0, tl.where(counted, step, 0.0)), 0
-                )
+                angle = -tl.sum(share[:, None] * tl.where(is_own, 1.0, tl.where(counted, step, 0.0)), 0)
                 if SEPARATE:
                     angle += tl.load(of_cosines + j_columns, mask=j_real, other=0.0)
                     tl.store(of_cosines + j_columns, angle, mask=j_real)

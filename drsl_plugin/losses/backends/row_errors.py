@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from drsl_plugin.losses.backends.row_ranks import Ahead, FalsePositives
-from drsl_plugin.losses.backends.terms import LEAST_PRECISION, joint_error
+from drsl_plugin.losses.backends.terms import LEAST_PRECISION, joint_error, share_out
 from drsl_plugin.losses.settings import DRSLSettings
 
 
@@ -18,13 +18,17 @@ class Sorting(NamedTuple):
     error: Tensor
     """``(n, K)``."""
     of_steps: Tensor
-    """``(n, K, K)``: its derivative in the steps among positives; where the gradient is the errors themselves, the
-    share of it that each other positive has caused."""
+    """``(n, K, K)``: its derivative in the steps among positives; for ``order``, where the gradient is the errors
+    themselves, the share of it that each other positive has caused."""
 
 
-class Weights(NamedTuple):
-    """How the loss depends on the errors of the K positives of n queries."""
+class Errors(NamedTuple):
+    """The errors of the K positives of n queries, and how the loss depends on them."""
 
+    total: Tensor
+    """``(n, K)``: the rank among all references."""
+    ranking: Tensor
+    """``(n, K)``: the ranking error."""
     joint: Tensor | None
     """``(n, K)``: both errors as one, where the loss is not their weighted sum."""
     of_ranking: Tensor
@@ -43,25 +47,23 @@ def sort_positives(ahead: Ahead, quality: Tensor, settings: DRSLSettings) -> Sor
     """
     lack, steps = 1 - quality, ahead.steps
     error = (lack + torch.bmm(steps, lack.unsqueeze(2)).squeeze(2)) / ahead.rank
-    of_steps = (lack.unsqueeze(1) - error.unsqueeze(2)) / ahead.rank.unsqueeze(2)
     if settings.sort == "angle":
-        return Sorting(error, of_steps)
+        return Sorting(error, (lack.unsqueeze(1) - error.unsqueeze(2)) / ahead.rank.unsqueeze(2))
     is_better = quality.unsqueeze(1) >= quality.unsqueeze(2)
     better = steps * is_better
     rank = 1 + better.sum(dim=2)
     target = (lack + torch.bmm(better, lack.unsqueeze(2)).squeeze(2)) / rank
     if settings.gradient == "error":
-        worse = steps * ~is_better
-        causes = worse.sum(dim=2, keepdim=True)
-        return Sorting(error - target, worse / torch.where(causes == 0, torch.ones_like(causes), causes))
+        return Sorting(error - target, share_out(steps * ~is_better))
+    of_steps = (lack.unsqueeze(1) - error.unsqueeze(2)) / ahead.rank.unsqueeze(2)
     of_steps = of_steps - is_better * (lack.unsqueeze(1) - target.unsqueeze(2)) / rank.unsqueeze(2)
     return Sorting(error - target, of_steps)
 
 
 def weigh_errors(
     weights: Tensor, ahead: Ahead, false: FalsePositives, sorting: Sorting | None, settings: DRSLSettings
-) -> Weights:
-    """Return how the loss depends on the errors.
+) -> Errors:
+    """Return the errors, and how the loss depends on them.
 
     Args:
         weights: ``(n, K)``: of each positive, 0 of padding.
@@ -70,14 +72,15 @@ def weigh_errors(
         sorting: of the positives, or None.
         settings: of the loss.
     """
-    of_sorting = settings.sort_weight * weights
+    total = ahead.rank + false.number
+    ranking, of_sorting = false.number / total, settings.sort_weight * weights
     if settings.terms == "error":
-        return Weights(None, weights, of_sorting)
+        return Errors(total, ranking, None, weights, of_sorting)
     error = torch.zeros_like(weights) if sorting is None else sorting.error
     joint = joint_error(false.number, ahead.rank, error, settings)
-    total = ahead.rank + false.number
     if settings.terms == "graded":
-        return Weights(joint, weights * (1 - settings.sort_weight * error), of_sorting * ahead.rank / total)
+        of_ranking = weights * (1 - settings.sort_weight * error)
+        return Errors(total, ranking, joint, of_ranking, of_sorting * ahead.rank / total)
     precision = 1 - error
     of_sorting = torch.where(precision < LEAST_PRECISION, torch.zeros_like(error), of_sorting / precision)
-    return Weights(joint, weights * total / ahead.rank, of_sorting)
+    return Errors(total, ranking, joint, weights * total / ahead.rank, of_sorting)

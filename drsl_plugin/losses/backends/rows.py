@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drsl_plugin.losses.backends.identities import Identities
-from drsl_plugin.losses.backends.row_errors import Sorting, Weights, sort_positives, weigh_errors
+from drsl_plugin.losses.backends.row_errors import Errors, Sorting, sort_positives, weigh_errors
 from drsl_plugin.losses.backends.row_ranks import (
     Ahead,
     FalsePositives,
@@ -71,60 +71,59 @@ def row_gradients(
     negatives = scores.masked_fill(identities.is_same(rows), -math.inf)
     false = rank_against_negatives(negatives, positive_scores, settings, exact, workspace[: len(scores)])
     sorting = sort_positives(ahead, quality, settings) if settings.sort != "none" else None
-    of_errors = weigh_errors(weights, ahead, false, sorting, settings)
+    errors = weigh_errors(weights, ahead, false, sorting, settings)
 
     update = _share_out if settings.gradient == "error" else _differentiate
-    of_negatives, of_gaps = update(ahead, false, sorting, of_errors, settings)
+    of_negatives, of_gaps = update(ahead, sorting, errors, settings)
     gradient = torch.bmm(of_negatives.unsqueeze(1), false.movable).squeeze(1)
     of_positives = -of_negatives * false.movable_sum
     if of_gaps is not None:
         of_positives = of_gaps.sum(dim=1) - of_gaps.sum(dim=2) + of_positives
     of_cosines = None
     if settings.sort == "angle":
-        share = of_errors.of_sorting / ahead.rank
+        share = errors.of_sorting / ahead.rank
         of_angles = -0.5 * (share + torch.bmm(share.unsqueeze(1), ahead.steps).squeeze(1))  # dy / dcos = 1/2
         if cosines is not None:
             of_cosines = torch.zeros_like(cosines).scatter_add_(1, columns, of_angles)
         else:
             of_positives = of_positives + of_angles
     gradient.scatter_add_(1, columns, of_positives)
-    return RowGradients(_parts(weights, ahead, false, sorting, of_errors), gradient, of_cosines)
+    return RowGradients(_parts(weights, ahead, false, sorting, errors), gradient, of_cosines)
 
 
 def _differentiate(
-    ahead: Ahead, false: FalsePositives, sorting: Sorting | None, of_errors: Weights, settings: DRSLSettings
+    ahead: Ahead, sorting: Sorting | None, errors: Errors, settings: DRSLSettings
 ) -> tuple[Tensor, Tensor | None]:
     """Return the derivative of the loss in the gaps: a factor of the negatives' slopes, and of the positives'."""
     assert ahead.slope is not None
     per_unit = 1 / (settings.temperature if settings.relaxation == "sigmoid" else 2 * settings.temperature)
-    total = ahead.rank + false.number
-    of_ahead = -(of_errors.of_ranking * (false.number / total) / total).unsqueeze(2)
+    of_ahead = -(errors.of_ranking * errors.ranking / errors.total).unsqueeze(2)
     if sorting is not None:
-        of_ahead = of_ahead + of_errors.of_sorting.unsqueeze(2) * sorting.of_steps
-    return per_unit * of_errors.of_ranking * ahead.rank / (total * total), per_unit * of_ahead * ahead.slope
+        of_ahead = of_ahead + errors.of_sorting.unsqueeze(2) * sorting.of_steps
+    of_negatives = per_unit * errors.of_ranking * ahead.rank / (errors.total * errors.total)
+    return of_negatives, per_unit * of_ahead * ahead.slope
 
 
 def _share_out(
-    ahead: Ahead, false: FalsePositives, sorting: Sorting | None, of_errors: Weights, settings: DRSLSettings
+    ahead: Ahead, sorting: Sorting | None, errors: Errors, settings: DRSLSettings
 ) -> tuple[Tensor, Tensor | None]:
     """Return the errors as pulls in the gaps: a factor of the negatives' steps, and what the positives cause."""
     per_unit = 1 / (2 * settings.temperature)
-    of_negatives = per_unit * of_errors.of_ranking / (ahead.rank + false.number)
+    of_negatives = per_unit * errors.of_ranking / errors.total
     if sorting is None or settings.sort != "order":
         return of_negatives, None
-    return of_negatives, (per_unit * of_errors.of_sorting * sorting.error).unsqueeze(2) * sorting.of_steps
+    return of_negatives, (per_unit * errors.of_sorting * sorting.error).unsqueeze(2) * sorting.of_steps
 
 
-def _parts(weights: Tensor, ahead: Ahead, false: FalsePositives, sorting: Sorting | None, of_errors: Weights) -> Tensor:
+def _parts(weights: Tensor, ahead: Ahead, false: FalsePositives, sorting: Sorting | None, errors: Errors) -> Tensor:
     """Sum up the parts of each query and its joint value, ``(n, 5)``."""
-    ranking = false.number / (ahead.rank + false.number)
-    parts = torch.zeros(len(weights), 5, dtype=ranking.dtype, device=ranking.device)
-    parts[:, 0] = (weights * ranking).sum(dim=1)
+    parts = torch.zeros(len(weights), 5, dtype=weights.dtype, device=weights.device)
+    parts[:, 0] = (weights * errors.ranking).sum(dim=1)
     if sorting is not None:
         parts[:, 1] = (weights * sorting.error).sum(dim=1)
     if ahead.hard_rank is not None and false.hard_number is not None:
         parts[:, 2] = (weights * (ahead.hard_rank / (ahead.hard_rank + false.hard_number))).sum(dim=1)
         parts[:, 3] = (weights * (false.hard_number == 0)).sum(dim=1)
-    if of_errors.joint is not None:
-        parts[:, 4] = (weights * of_errors.joint).sum(dim=1)
+    if errors.joint is not None:
+        parts[:, 4] = (weights * errors.joint).sum(dim=1)
     return parts

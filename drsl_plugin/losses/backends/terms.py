@@ -52,6 +52,12 @@ def sorting_error(among_positives: Tensor, positive_rank: Tensor, quality: Tenso
     return error - target
 
 
+def share_out(causes: Tensor) -> Tensor:
+    """Shares of what has caused an error, (N, K, K): they sum to 1 over the last, or are all 0 without a cause."""
+    total = causes.sum(dim=2, keepdim=True)
+    return causes / torch.where(total == 0, torch.ones_like(total), total)
+
+
 def joint_error(false_positives: Tensor, positive_rank: Tensor, sorting: Tensor, settings: DRSLSettings) -> Tensor:
     """Ranking and sorting error of each positive, (N, K), as one number of the terms ``log`` or ``graded``."""
     if settings.terms == "log":
