@@ -3,6 +3,7 @@
 Spawning costs seconds, the loss nothing: a world does all its jobs in one go, and the tests read what they left.
 """
 
+import itertools
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,6 +45,7 @@ WITHOUT_QUERY = {
 }
 CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in EVERY}
 TWO = ("cosine-sigmoid-angle", "euclidean-linear-order")
+CENTRED = "cosine-sigmoid-none-error-error-True"
 WITHOUT_AUTOGRAD = ("no_grad", "inference_mode")
 HALF = (torch.float16, torch.bfloat16)
 
@@ -183,8 +185,8 @@ def jobs(world_size):
         yield shares, "uneven", TWO[0], torch.float64, guise
     for criterion in TWO:
         yield shares, "uneven", criterion, torch.float64, None, only(0, world_size)
-    for without in WITHOUT_AUTOGRAD:
-        yield without_autograd, "uneven", TWO[0], without
+    for without, criterion in itertools.product(WITHOUT_AUTOGRAD, (TWO[0], CENTRED)):
+        yield without_autograd, "uneven", criterion, without
     yield shares, "uneven", TWO[0], torch.float32, None, None, True
     yield shares, "twins", TWO[0]
     yield (refusals,)
@@ -392,9 +394,11 @@ def test_arguments_that_make_no_sense_are_refused(world):
 
 
 @worlds
+@pytest.mark.parametrize("criterion", [TWO[0], CENTRED])
 @pytest.mark.parametrize("without", WITHOUT_AUTOGRAD)
-def test_works_without_autograd(world, without):
-    left, expected = world(without_autograd, "uneven", TWO[0], without), world(shares, "uneven", TWO[0])
+def test_works_without_autograd(world, without, criterion):
+    left = world(without_autograd, "uneven", criterion, without)
+    expected = world(shares, "uneven", criterion, torch.float64)
     assert left["loss"] == expected["loss"]
     assert torch.equal(torch.stack(left["parts"]), torch.stack(expected["parts"]))
 
