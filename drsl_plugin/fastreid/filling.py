@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.fastreid.config import training_settings
+from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.seeding import derive_seed, find_sampler
@@ -71,8 +71,8 @@ def build_filling_hooks(cfg: ConfigNode, model: nn.Module, loader: Loader) -> li
     Raises:
         SettingError: fewer training images than a memory holds, or an architecture that is none of ours.
     """
-    training = training_settings(cfg)
-    if training is None or training.memory_fill == "stored":
+    training, criterion = training_settings(cfg), build_criterion(cfg)
+    if training is None or training.memory_fill == "stored" or criterion is None or not criterion.memory_setting[1]:
         return []
     losses = getattr(model, "drsl_features", None)
     if not isinstance(losses, FeatureLosses):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.types import Loader
 from drsl_plugin.losses import FeatureLosses
@@ -78,6 +79,35 @@ def tell_of_memories(checkpoint: Mapping[str, Any], memories: Memories | None, w
         logger.warning(f"{where}: holds no memory of embeddings; that of {memories.setting} starts empty")
     elif case is MemoryCase.NONE_WANTED:
         logger.warning(f"{where}: holds a memory of embeddings, which this run leaves aside: it has none")
+
+
+class WaitingHook(fastreid.engine.train_loop.HookBase):
+    """A hook that lets memories wait while ``MODEL.FREEZE_LAYERS`` are frozen.
+
+    Frozen layers are in evaluation mode: their embeddings are none to compare those of the training with.
+
+    Args:
+        losses: the model's DRSL.
+    """
+
+    def __init__(self, losses: FeatureLosses) -> None:
+        """Keep it."""
+        self._losses = losses
+
+    def before_step(self) -> None:
+        """See whether they are frozen in this step, behind FastReID's hook that does it."""
+        freezing = (hook for hook in self.trainer._hooks if isinstance(hook, fastreid.engine.hooks.LayerFreeze))
+        self._losses.train(not any(hook.is_frozen for hook in freezing))
+
+
+def build_waiting_hooks(model: torch.nn.Module) -> list[WaitingHook]:
+    """Return the hook of a model whose DRSL has a memory; none for any other.
+
+    Args:
+        model: the model, without its wrapper.
+    """
+    losses = getattr(model, "drsl_features", None)
+    return [WaitingHook(losses)] if isinstance(losses, FeatureLosses) and losses.of(0).memory is not None else []
 
 
 def make_memory(cfg: ConfigNode, model: torch.nn.Module, loader: Loader) -> None:

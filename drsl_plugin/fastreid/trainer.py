@@ -21,7 +21,7 @@ from drsl_plugin.fastreid.filling import build_filling_hooks
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.logged_parts import log_parts_with_losses
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
-from drsl_plugin.fastreid.memory import KEY, Memories, make_memory
+from drsl_plugin.fastreid.memory import KEY, Memories, build_waiting_hooks, make_memory
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
 from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
@@ -105,6 +105,7 @@ class DRSLTrainer(TrainerParts):
             **({KEY: memories} if memories.size else {}),
         )
         hooks: list[Any] = super().build_hooks() + build_temperature_hooks(self.cfg, model)
+        hooks += build_waiting_hooks(model)
         hooks += build_filling_hooks(self.cfg, model, self._trainer.data_loader)
         for hook in hooks:
             if isinstance(hook, fastreid.engine.hooks.EvalHook):

@@ -95,7 +95,7 @@ def drsl_loss(
         \ell_S(q, i) = \frac{(1 - y_{qi}) + \sum_{j \in P_q, j \neq i} a_q(i, j)(1 - y_{qj})}{R^+_q(i)}
 
     for ``sort="angle"`` (the gradient goes through the angle as well); for ``"order"`` the same with y detached, minus
-    the same sums over :math:`\{j : y_{qj} \ge y_{qi}\}`; for ``"none"`` it is 0 and the loss is Smooth-AP.
+    the same sums over :math:`\{j : y_{qj} \ge y_{qi}\}`; for ``"none"`` it is 0 and the loss is that of Smooth-AP.
 
     With ``gradient="error"`` the gradient is no derivative of that value. It is the errors themselves, as AP-loss and
     RS loss have them: each positive is pulled by its error, and what has caused the error is pushed by its share,

@@ -51,7 +51,7 @@ class DRSLoss(nn.Module):
         0.5
         >>> criterion  # doctest: +NORMALIZE_WHITESPACE
         DRSLoss(distance='cosine', temperature=0.02, relaxation='sigmoid', sort='none', sort_weight=1.0,
-                gradient='slope', terms='error', center=False)
+                gradient='error', terms='error', center=False)
     """
 
     settings: DRSLSettings

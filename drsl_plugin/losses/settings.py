@@ -22,7 +22,7 @@ Gradient = Literal["slope", "error"]
 Terms = Literal["error", "log", "graded"]
 Backend = Literal["auto", "unfused", "chunked", "triton"]
 Schedule = Literal["constant", "linear", "cosine"]
-Fill = Literal["stored", "fresh"]
+Fill = Literal["fresh", "stored"]
 
 
 def is_number(value: object) -> bool:
@@ -52,7 +52,6 @@ _FLAG = Values("True or False", is_flag)
 _COUNT = Values("a whole number, 0 or above", lambda value: is_whole_number(value) and value >= 0)
 _PART = Values("an integer, 0 (off) or above", _COUNT.include)
 _SHARE = Values("a number from 0 to 1", lambda value: is_number(value) and 0 <= value <= 1)
-_NO_MEMORY = "where memory_size and memory_share are 0, for there is no memory"
 _BYTES = Values(
     "a whole number of bytes, at least one query's row of scores, or None",
     lambda value: value is None or (is_whole_number(value) and value >= 1),
@@ -84,13 +83,15 @@ class DRSLSettings(CheckedSettings):
         float, _POSITIVE, "width of the relaxed step, above 0; not comparable between distances, nor relaxations"
     ] = 0.05
     relaxation: Annotated[Relaxation, _names(Relaxation), "relaxed step: `sigmoid` or `linear`"] = "sigmoid"
-    sort: Annotated[Sort, _names(Sort), "sorting term: `angle`, `order`, or `none` (then it is Smooth-AP)"] = "angle"
+    sort: Annotated[
+        Sort, _names(Sort), "sorting term: `angle`, `order`, or `none` (with `gradient slope` Smooth-AP)"
+    ] = "angle"
     sort_weight: Annotated[float, _WEIGHT, "weight of the sorting term, 0 or above"] = 1.0
     gradient: Annotated[
         Gradient,
         _names(Gradient),
         "of the ranks: `slope`, their derivative, or `error`, the errors shared out among those that cause them",
-    ] = "slope"
+    ] = "error"
     terms: Annotated[
         Terms,
         _names(Terms),
@@ -121,7 +122,7 @@ class DRSLSettings(CheckedSettings):
     def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
         """Yield what is wrong with values that are each of them right, such as a warm-up without a memory."""
         if values["terms"] == "log" and values["gradient"] == "error":
-            yield RangeError("terms", "log", "'error' or 'graded' where gradient is 'error', which needs no logarithm")
+            yield RangeError("terms", "log", "'error' or 'graded' where gradient is 'error'; 'log' goes with 'slope'")
         if values["terms"] == "graded" and values["sort"] == "none":
             yield RangeError("terms", "graded", "'error' or 'log' where sort is 'none', with nothing to grade by")
         if values["terms"] == "graded" and values["sort_weight"] > 1:
@@ -130,7 +131,8 @@ class DRSLSettings(CheckedSettings):
         if size > 0 and share > 0:
             yield RangeError("memory_share", share, f"0 where memory_size is {size}, which gives the size too")
         if values["memory_warmup"] > 0 and size == share == 0:
-            yield RangeError("memory_warmup", values["memory_warmup"], f"0 {_NO_MEMORY}")
+            none = "0 where memory_size and memory_share are 0, for there is no memory"
+            yield RangeError("memory_warmup", values["memory_warmup"], none)
 
 
 class LossOptions(TypedDict, total=False):
@@ -182,8 +184,8 @@ class TrainingSettings(CheckedSettings):
     memory_fill: Annotated[
         Fill,
         _names(Fill),
-        "what the memory first takes part with: `stored` in the steps before, or `fresh`, by the model as it then is",
-    ] = "stored"
+        "what the memory first takes part with: training images `fresh` by the model as it then is, or `stored` before",
+    ] = "fresh"
 
     @classmethod
     def contradictions(cls, values: Mapping[str, Any]) -> Iterator[SettingError]:
@@ -196,18 +198,3 @@ class TrainingSettings(CheckedSettings):
             yield RangeError("temperature_end", end, f"a finite number above 0 where the schedule is {schedule}")
         if values["weight"] == values["weight_x"] == 0:
             yield RangeError("weight", 0, "above 0 where weight_x is 0, or nothing is trained")
-
-
-def contradictions_between(loss: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[SettingError]:
-    """Yield what is wrong with settings of the loss and of the training that are each of them right.
-
-    Args:
-        loss: values of :class:`DRSLSettings`, by their names; one that is missing has its default.
-        training: values of :class:`TrainingSettings`, likewise.
-
-    Example:
-        >>> print(*contradictions_between({"memory_size": 0}, {"memory_fill": "fresh"}))
-        memory_fill must be 'stored' where memory_size and memory_share are 0, for there is no memory, got 'fresh'
-    """
-    if training.get("memory_fill") == "fresh" and not loss.get("memory_size") and not loss.get("memory_share"):
-        yield RangeError("memory_fill", "fresh", f"'stored' {_NO_MEMORY}")

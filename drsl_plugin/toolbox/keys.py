@@ -9,7 +9,7 @@ from typing import Any
 
 from drsl_plugin.errors import RangeError, SettingError
 from drsl_plugin.losses.checked_settings import Setting
-from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings, contradictions_between
+from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
 
 class DRSLKeys:
@@ -76,16 +76,11 @@ class DRSLKeys:
     def problems(self, node: Mapping[str, Any]) -> Iterator[SettingError]:
         """Yield all that is wrong with the values, under the names of their keys."""
         values = self.values(node)
-        wrong = False
         for settings in (DRSLSettings, TrainingSettings):
             for error in settings.problems(settings.from_files(values)):
-                wrong = True
                 key, allowed = self.dotted(error.setting), settings.settings()[error.setting].values
                 needs = allowed.needs_in_files
                 yield RangeError(key, error.got, needs, allowed.unit) if needs else error.named(key)
-        if not wrong:
-            for error in contradictions_between(values, values):
-                yield error.named(self.dotted(error.setting))
 
     @contextlib.contextmanager
     def name_errors(self) -> Iterator[None]:

@@ -51,9 +51,9 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         schedule: of the temperature, over the steps that ``run`` announces; None keeps the criterion's.
         sub_batch: samples (in video tracklets) whose graph is in memory at once, a divisor of the batch; 0 for all. See
             :class:`~drsl_plugin.losses.TwoStage`.
-        memory_fill: what a memory holds when it first takes part: ``"stored"`` in the steps before, or ``"fresh"``,
-            embeddings of training images by the model as it then is; see
-            :func:`~drsl_plugin.losses.filling.fill_memories`.
+        memory_fill: what a memory holds when it first takes part: ``"fresh"``, embeddings of training images by the
+            model as it then is, see :func:`~drsl_plugin.losses.filling.fill_memories`; or ``"stored"`` in the steps
+            before.
 
     Raises:
         ValueError: a setting outside its range, both weights 0, or too few training images for a fresh memory.
@@ -87,7 +87,7 @@ class ImageDRSLEngine(torchreid.engine.Engine):
         label_smooth: bool = True,
         schedule: TemperatureSchedule | None = None,
         sub_batch: int = 0,
-        memory_fill: Fill = "stored",
+        memory_fill: Fill = "fresh",
     ) -> None:
         """Check the weights and build the criterion of the cross-entropy."""
         super().__init__(datamanager, use_gpu)
@@ -152,6 +152,17 @@ class ImageDRSLEngine(torchreid.engine.Engine):
             two_stage.backward()
         self.optimizer.step()
         return summary
+
+    def two_stepped_transfer_learning(
+        self, epoch: int, fixbase_epoch: int, open_layers: Any, model: nn.Module | None = None
+    ) -> None:
+        """Open the layers of this epoch; until all are open the memories wait.
+
+        Fixed layers are in evaluation mode: their embeddings are none to compare those of the training with, and DRSL
+        cannot move them.
+        """
+        super().two_stepped_transfer_learning(epoch, fixbase_epoch, open_layers, model)
+        self.criteria.train(epoch >= fixbase_epoch or open_layers is None)
 
     def save_model(self, epoch: int, rank1: float, save_dir: str, is_best: bool = False) -> None:
         """Write a checkpoint under Torchreid's names; see :func:`~drsl_plugin.torchreid.checkpoints.save_engine`."""

@@ -7,7 +7,6 @@ from typing import Any
 from drsl_plugin.errors import SettingError
 from drsl_plugin.losses import DRSLoss
 from drsl_plugin.losses.filling import too_few_images
-from drsl_plugin.losses.settings import contradictions_between
 from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.types import DataManager
 
@@ -45,13 +44,11 @@ def make_memory(criterion: DRSLoss, datamanager: DataManager) -> None:
 
 
 def check_fresh_memory(criterion: DRSLoss, datamanager: DataManager) -> None:
-    """Check that there is a memory to fill, and that the training images fill it.
+    """Check that the training images fill the memory of a loss, where it has one.
 
     Raises:
-        SettingError: no memory, or one with room for more than there are.
+        SettingError: it has room for more than there are.
     """
-    for error in contradictions_between(vars(criterion.settings), {"memory_fill": "fresh"}):
-        raise error.named(DRSL_KEYS.dotted(error.setting))
     images = count_training_images(datamanager)
     if images is not None:
         for error in too_few_images(criterion, images):

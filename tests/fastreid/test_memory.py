@@ -24,7 +24,11 @@ from drsl_plugin.runs.folder import RunFolder
 
 Options = Callable[..., list[str]]
 EventStorage = fastreid.utils.events.EventStorage
-MEMORY = {"MODEL.LOSSES.DRSL.MEMORY_SIZE": 20, "MODEL.LOSSES.DRSL.MEMORY_WARMUP": 2}
+MEMORY = {
+    "MODEL.LOSSES.DRSL.MEMORY_SIZE": 20,
+    "MODEL.LOSSES.DRSL.MEMORY_WARMUP": 2,
+    "MODEL.LOSSES.DRSL.MEMORY_FILL": "stored",
+}
 COSINE = {
     "MODEL.LOSSES.DRSL.TEMPERATURE": 0.2,
     "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "cosine",

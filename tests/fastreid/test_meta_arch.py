@@ -37,8 +37,8 @@ SETTINGS: list[dict[str, Any]] = [
     {"SORT": "none"},
     {"SORT": "order", "DISTANCE": "euclidean"},
     {"SORT_WEIGHT": 0.25},
-    {"GRADIENT": "error"},
-    {"TERMS": "log"},
+    {"GRADIENT": "slope"},
+    {"TERMS": "graded"},
     {"CENTER": True},
 ]
 MGN_TERMS = {

@@ -28,6 +28,7 @@ STEPS = 4  # of an epoch
 NAMES = ("drsl alone", "drsl and classes", "linear and euclidean", "with a memory")
 USUAL = {
     "MODEL.LOSSES.DRSL.MEMORY_SIZE": 20,
+    "MODEL.LOSSES.DRSL.MEMORY_FILL": "stored",
     "MODEL.LOSSES.DRSL.TEMPERATURE_SCHEDULE": "linear",
     "MODEL.LOSSES.DRSL.TEMPERATURE_END": 0.02,
     "SOLVER.MAX_EPOCH": 2,

@@ -20,7 +20,7 @@ DISTANCES = ("cosine", "euclidean")
 RELAXATIONS = ("sigmoid", "linear")
 SORTS = ("angle", "order", "none")
 SETTINGS = [
-    {"distance": distance, "relaxation": relaxation, "sort": sort}
+    {"distance": distance, "relaxation": relaxation, "sort": sort, "gradient": "slope"}
     for distance, relaxation, sort in itertools.product(DISTANCES, RELAXATIONS, SORTS)
 ]
 UPDATES = [

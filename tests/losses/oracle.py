@@ -154,7 +154,7 @@ def oracle(
     relaxation: str = "sigmoid",
     sort: str = "angle",
     sort_weight: float = 1.0,
-    gradient: str = "slope",
+    gradient: str = "error",
     terms: str = "error",
     center: bool = False,
     dtype: torch.dtype = torch.float64,

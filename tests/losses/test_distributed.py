@@ -44,7 +44,7 @@ WITHOUT_QUERY = {
     "all without": lambda world_size: world_size,
 }
 CRITERIA = {name(settings): {**settings, "temperature": 0.3, "sort_weight": 0.7} for settings in EVERY}
-TWO = ("cosine-sigmoid-angle", "euclidean-linear-order")
+TWO = ("cosine-sigmoid-angle-slope", "euclidean-linear-order-slope")
 CENTRED = "cosine-sigmoid-none-error-error-True"
 WITHOUT_AUTOGRAD = ("no_grad", "inference_mode")
 HALF = (torch.float16, torch.bfloat16)
@@ -65,10 +65,10 @@ TOTALS = {
     "after classes": lambda share, classes: classes() + share(),
 }
 AVERAGED = [
-    ("cosine-sigmoid-angle", "group norm", "alone"),
-    ("cosine-sigmoid-angle", "group norm", "then classes"),
-    ("cosine-sigmoid-angle", "group norm", "after classes"),
-    ("euclidean-linear-order", "batch norm in eval", "alone"),
+    ("cosine-sigmoid-angle-slope", "group norm", "alone"),
+    ("cosine-sigmoid-angle-slope", "group norm", "then classes"),
+    ("cosine-sigmoid-angle-slope", "group norm", "after classes"),
+    ("euclidean-linear-order-slope", "batch norm in eval", "alone"),
 ]
 
 

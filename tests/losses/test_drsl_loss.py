@@ -223,7 +223,7 @@ def test_gradcheck(sort, relaxation, temperature, refs):
 
     def loss(embeddings, ref_embeddings=None):
         moved = batch._replace(embeddings=embeddings, ref_embeddings=ref_embeddings)
-        return drsl_loss(*moved, sort=sort, relaxation=relaxation, temperature=temperature)
+        return drsl_loss(*moved, sort=sort, gradient="slope", relaxation=relaxation, temperature=temperature)
 
     assert torch.autograd.gradcheck(loss, floating)
 

@@ -43,7 +43,7 @@ def test_module_is_the_function_with_its_settings(settings, refs, device):
 def test_module_and_function_have_the_same_defaults():
     settings = ["distance", "temperature", "relaxation", "sort", "sort_weight"]
     settings += ["gradient", "terms", "center", "backend", "chunk_budget"]
-    defaults = ["cosine", 0.05, "sigmoid", "angle", 1.0, "slope", "error", False, "auto", None]
+    defaults = ["cosine", 0.05, "sigmoid", "angle", 1.0, "error", "error", False, "auto", None]
     of_function, of_module = (inspect.signature(thing).parameters for thing in (drsl_loss, DRSLoss))
     assert list(of_module) == [*settings[:8], "memory_size", "memory_share", "memory_warmup", *settings[8:]]
     assert [of_module[key].default for key in settings] == defaults

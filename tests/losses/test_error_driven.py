@@ -11,7 +11,7 @@ from oracle import cosine, sorting_error, step
 
 from drsl_plugin import DRSLoss, drsl_loss
 
-ERROR = {"gradient": "error"}
+SLOPE, ERROR = {"gradient": "slope"}, {"gradient": "error"}
 
 
 def references_at(cosines: list[float]) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_the_pull_at_ties_stays_where_the_derivative_fades_with_the_negatives(re
         tie = {"temperature": 0.1, "relaxation": relaxation, "sort": "none"}
         pulls = {
             name: -of_scores([0.5], [0.5] * count, **tie, **settings)[1][0].item()
-            for name, settings in {"slope": {}, "error": ERROR, "log": {"terms": "log"}}.items()
+            for name, settings in {"slope": SLOPE, "error": ERROR, "log": {**SLOPE, "terms": "log"}}.items()
         }
         assert pulls["error"] == pytest.approx(5 * count / (count + 2))
         assert pulls["slope"] == pytest.approx(slope * count / (1 + count / 2) ** 2)
@@ -110,7 +110,7 @@ def test_the_pull_at_ties_stays_where_the_derivative_fades_with_the_negatives(re
 
 def test_a_negative_far_ahead_is_pushed_where_the_derivative_has_died():
     far = {"temperature": 0.01, "sort": "none"}
-    _, slope = of_scores([-0.5], [0.9], **far)
+    _, slope = of_scores([-0.5], [0.9], **far, **SLOPE)
     _, error = of_scores([-0.5], [0.9], **far, **ERROR)
     assert slope.abs().max() < 1e-30
     assert error[0] == pytest.approx(-25)
@@ -170,7 +170,7 @@ def test_graded_is_the_precision_in_which_a_positive_counts_its_quality():
 
 def test_a_positive_at_the_opposite_pole_is_finite_under_the_logarithm():
     batch = Batch(torch.tensor([[1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64), torch.tensor([0, 0]))
-    loss, (gradient,) = value_and_gradients(batch, terms="log")
+    loss, (gradient,) = value_and_gradients(batch, terms="log", **SLOPE)
     assert loss.item() == pytest.approx(math.log(1e6))
     assert not gradient.any()
     assert cosine(*batch.embeddings) == -1

@@ -111,7 +111,7 @@ def test_auto_is_unfused_for_small_batches_and_fused_for_large_ones(monkeypatch)
 def test_a_second_derivative_is_had_unfused_and_refused_fused(refs):
     for backend in ("unfused", "chunked"):
         batch = leaves(uneven(refs))
-        loss = drsl_loss(*batch, backend=backend)
+        loss = drsl_loss(*batch, gradient="slope", backend=backend)
         if backend == "unfused":
             (gradient,) = torch.autograd.grad(loss, batch.embeddings, create_graph=True)
             gradient.pow(2).sum().backward()

@@ -347,7 +347,7 @@ def test_autocast(where: str) -> None:
         step.backward()
     for (name, tensor), other in zip(model.named_parameters(), expected.named_parameters(), strict=True):
         if other[1].grad is not None:
-            assert (tensor.grad - other[1].grad).norm() <= 0.05 * other[1].grad.norm(), name
+            assert (tensor.grad - other[1].grad).norm() <= 0.1 * other[1].grad.norm(), name
 
 
 def test_one_tensor_and_data_parallel() -> None:

@@ -46,6 +46,7 @@ class FastReID(Host):
             **{f"INPUT.{kind}.PROB": 0.7 for kind in ("AUTOAUG", "REA", "CJ", "AUGMIX")},
         },
     }
+    frozen = {"MODEL.FREEZE_LAYERS": '("backbone",)', "SOLVER.FREEZE_ITERS": 3}  # noqa: RUF012
     columns = {  # noqa: RUF012
         "drsl": {*PARTS, "total_loss", "loss_drsl", "loss_cls", "cls_accuracy"},
         "drsl alone": {*PARTS, "total_loss", "loss_drsl", "cls_accuracy"},

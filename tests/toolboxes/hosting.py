@@ -49,6 +49,8 @@ class Host(ABC):
     """The smallest model, and a larger one."""
     images: dict[str, dict[str, Any]]
     """What is done to the training images."""
+    frozen: dict[str, Any]
+    """All but the classifier, for some steps at first."""
 
     of_classes: frozenset[str]
     """What it logs of the classification."""

@@ -24,6 +24,7 @@ EXACT: dict[str, dict[str, Any]] = {
     "with a memory": {
         "memory_size": 40,
         "memory_warmup": 1,
+        "memory_fill": "stored",
         "temperature_schedule": "linear",
         "temperature_end": 0.02,
     },
@@ -68,7 +69,7 @@ def exact(host: Host, name: str) -> dict[str, Any]:
 
 def usual(host: Host) -> dict[str, Any]:
     """A job with all that a training has."""
-    memory = {"memory_size": 20, "temperature_schedule": "linear", "temperature_end": 0.02}
+    memory = {"memory_size": 20, "memory_fill": "stored", "temperature_schedule": "linear", "temperature_end": 0.02}
     return {**tiny(host, batch_norm=True), **memory, "epochs": 3, "eval_every": 1, **OF_HOST[host.name]["usual"]}
 
 

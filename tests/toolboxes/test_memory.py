@@ -17,7 +17,7 @@ from watching import Call
 from drsl_plugin.runs.checkpoint_files import load
 
 BATCH = 8
-MEMORY = {"memory_size": 20, "memory_warmup": 2}
+MEMORY = {"memory_size": 20, "memory_warmup": 2, "memory_fill": "stored"}
 COSINE = {"temperature": 0.2, "temperature_schedule": "cosine", "temperature_end": 0.02}
 
 
@@ -35,6 +35,22 @@ def read(host: Host, trained: Callable[..., Path]) -> dict[str, Path]:
 def copied(read: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     """Copies of them, for tests that go on from there."""
     return {name: shutil.copytree(path, tmp_path / name) for name, path in read.items()}
+
+
+# Layers that are frozen at first
+
+
+@pytest.mark.parametrize("fill", ["stored", "fresh"])
+def test_it_waits_while_layers_are_frozen(host: Host, tmp_path: Path, seen: list[Call], fill: str) -> None:
+    with_memory = {"memory_size": 20, "memory_fill": fill, "memory_warmup": 1}
+    host.train(tmp_path, **tiny(host, batch_norm=True), **with_memory, **host.frozen, epochs=3)
+    frozen = 3 if host.name == "fastreid" else len([row for row in host.steps(tmp_path) if row["epoch"] == 1])
+    assert frozen > 1
+    assert [call.kept for call in seen][: frozen + 3] == [0] * (frozen + 1) + (
+        [8, 16] if fill == "stored" else [20] * 2
+    )
+    (memory,) = saved(host, tmp_path)["drsl_memory"]
+    assert memory["batches"] == len(seen) - frozen
 
 
 # A resumed run
@@ -95,7 +111,9 @@ def test_an_evaluation_needs_no_memory(host: Host, read: dict[str, Path], tmp_pa
 def test_a_new_run_on_the_weights_of_one_with_a_memory_starts_it_empty(
     host: Host, read: dict[str, Path], tmp_path: Path, seen: list[Call]
 ) -> None:
-    host.train(tmp_path / "run", **tiny(host), memory_size=24, weights=host.checkpoint(read["with"]))
+    host.train(
+        tmp_path / "run", **tiny(host), memory_size=24, memory_fill="stored", weights=host.checkpoint(read["with"])
+    )
     assert [call.kept for call in seen] == [0, 8, 16, 24][: len(seen)]
     assert len(seen) == len(host.steps(tmp_path / "run")) >= 3
 

@@ -43,7 +43,7 @@ def test_it_is_the_memory_of_that_size(host: Host, trained: Callable[..., Path])
 
 
 def test_the_memory_takes_part(host: Host, tmp_path: Path, seen: list[Call]) -> None:
-    host.train(tmp_path / "run", **tiny(host), memory_share=0.5, memory_warmup=1)
+    host.train(tmp_path / "run", **tiny(host), memory_share=0.5, memory_warmup=1, memory_fill="stored")
     assert [call.kept for call in seen] == [0, 8, *[16] * (len(seen) - 2)]
 
 

@@ -19,7 +19,7 @@ from tiny import tiny
 from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 
-MEMORY = {"memory_size": 20, "memory_warmup": 2}
+MEMORY = {"memory_size": 20, "memory_warmup": 2, "memory_fill": "stored"}
 COSINE = {"temperature": 0.2, "temperature_schedule": "cosine", "temperature_end": 0.02}
 SAMPLER = {"torchreid": "RandomSampler", "fastreid": "TrainingSampler"}
 

@@ -38,6 +38,7 @@ class Torchreid(Host):
         "patched": {"data.transforms": ["random_patch"]},
         "augmented": {"data.transforms": ["random_flip", "random_crop", "random_erase", "color_jitter"]},
     }
+    frozen = {"train.fixbase_epoch": 1, "train.open_layers": ["classifier"]}  # noqa: RUF012
     columns = {  # noqa: RUF012
         "drsl": {*PARTS, "loss_drsl", "loss_x", "acc"},
         "drsl alone": {*PARTS, "loss_drsl"},

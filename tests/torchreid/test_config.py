@@ -134,7 +134,7 @@ def test_add_drsl_config_adds_one_node() -> None:
         "relaxation": "sigmoid",
         "sort": "angle",
         "sort_weight": 1.0,
-        "gradient": "slope",
+        "gradient": "error",
         "terms": "error",
         "center": False,
         "memory_size": 0,
@@ -143,7 +143,7 @@ def test_add_drsl_config_adds_one_node() -> None:
         "temperature_schedule": "constant",
         "temperature_end": 0.0,
         "sub_batch": 0,
-        "memory_fill": "stored",
+        "memory_fill": "fresh",
         "backend": "auto",
         "chunk_budget": 0,
     }

@@ -101,8 +101,8 @@ def test_logged_parts_are_those_of_the_loss(images: Tensor) -> None:
         ("relaxation", "linear"),
         ("sort", "order"),
         ("sort_weight", 0.2),
-        ("gradient", "error"),
-        ("terms", "log"),
+        ("gradient", "slope"),
+        ("terms", "graded"),
         ("center", True),
     ],
 )

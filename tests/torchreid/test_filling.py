@@ -48,7 +48,7 @@ def engine_of(loader: Any, kind: type = ImageDRSLEngine, **settings: Any) -> Any
     datamanager = SimpleNamespace(train_loader=loader, test_loader={}, num_train_pids=3)
     model = Several().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return kind(datamanager, model, optimizer, **{"use_gpu": False, "memory_fill": "fresh", **settings})
+    return kind(datamanager, model, optimizer, **{"use_gpu": False, **settings})
 
 
 def loader_of(frames: int = 0) -> DataLoader[Any]:
@@ -98,6 +98,12 @@ def test_a_loader_that_keeps_its_workers_goes_on_with_its_pass() -> None:
     assert engine.criteria.of(0).memory.filled == 6
 
 
+def test_without_a_memory_nothing_is_filled() -> None:
+    engine = engine_of([])
+    step(engine)
+    assert engine.criteria.of(0).memory is None
+
+
 def test_without_drsl_nothing_is_filled() -> None:
     engine = engine_of(loader_of(), criterion=DRSLoss(memory_size=6), weight=0.0)
     step(engine)
@@ -138,13 +144,6 @@ def test_batches_of_unknown_number_that_are_too_few_are_told_when_it_fills() -> 
         step(engine)
 
 
-def test_no_memory_is_told() -> None:
-    with pytest.raises(
-        DRSLError, match=r"^loss.drsl.memory_fill must be 'stored' where memory_size and memory_share are 0"
-    ):
-        engine_of(loader_of())
-
-
 def test_an_unknown_filling_is_told() -> None:
-    with pytest.raises(DRSLError, match=r"^memory_fill must be one of 'stored', 'fresh', got 'first'"):
+    with pytest.raises(DRSLError, match=r"^memory_fill must be one of 'fresh', 'stored', got 'first'"):
         engine_of(loader_of(), memory_fill="first")

@@ -40,7 +40,7 @@ class Several(nn.Module):
 def engine_of(model: nn.Module, kind: type = ImageDRSLEngine, **settings: Any) -> Any:
     datamanager = SimpleNamespace(train_loader=[], test_loader={}, num_train_pids=3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return kind(datamanager, model.train(), optimizer, **{"use_gpu": False, **settings})
+    return kind(datamanager, model.train(), optimizer, **{"use_gpu": False, "memory_fill": "stored", **settings})
 
 
 def pictures(step: int) -> Tensor:
