@@ -16,6 +16,8 @@ from drsl_plugin.presets import copy_preset, preset_names, preset_path, preset_t
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs" / "fastreid"
 PROJECT = REPOSITORY / "projects" / "DRSL" / "configs"
+SHARE = 1.0
+"""Of the training images, in a memory."""
 MODELS = ("bagtricks_R50", "AGW_R50", "sbs_R50", "mgn_R50-ibn", "osnet_x1_0")
 DATASETS = ("Market1501", "MSMT17", "CUHK03")
 
@@ -263,8 +265,13 @@ def test_published_numbers_stand_with_their_source(model: str, dataset: str) -> 
 @pytest.mark.parametrize(("model", "dataset"), PAIRS)
 def test_the_loss_takes_its_settings(model: str, dataset: str) -> None:
     settings = load(twins(model, dataset)[1])["MODEL"]["LOSSES"]["DRSL"]
-    assert settings.pop("SCALE") == 1.0
-    DRSLoss(**{key.lower(): value for key, value in settings.items()})
+    scale = settings.pop("SCALE")
+    criterion = DRSLoss(**{key.lower(): value for key, value in settings.items()})
+    assert (criterion.gradient, criterion.lacks_memory) == ("error", True)
+    # The pull of a positive, and that of its angle.
+    pull = 3.0 if criterion.distance == "euclidean" else 10.0
+    assert scale / (2 * criterion.temperature) == pytest.approx(pull)
+    assert scale * criterion.sort_weight == pytest.approx(1.0, abs=0.01)
 
 
 # In FastReID
@@ -280,11 +287,17 @@ def test_a_preset_merges_into_the_default_config(name: str, read: Read) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name.endswith("_drsl")])
-def test_a_preset_has_the_defaults_of_drsl_but_for_features_before_the_bnneck(name: str, read: Read) -> None:
+def test_a_preset_has_the_defaults_of_drsl_a_memory_and_what_features_before_the_bnneck_want(
+    name: str, read: Read
+) -> None:
     expected = read(preset_path("Market1501/AGW_R50")).MODEL.LOSSES.DRSL
     cfg = read(preset_path(name))
     if cfg.MODEL.HEADS.NECK_FEAT == "before":
         expected.DISTANCE, expected.TEMPERATURE = "euclidean", 0.03
+        expected.SCALE, expected.SORT_WEIGHT = 0.18, 5.6
+    else:
+        expected.CENTER = True
+    expected.MEMORY_SHARE = SHARE
     assert expected == cfg.MODEL.LOSSES.DRSL
 
 

@@ -113,7 +113,8 @@ def test_the_loss_takes_its_settings(name: str) -> None:
     settings = load(name)["loss"]["drsl"]
     weights = {key: settings.pop(key) for key in ("weight", "weight_x")}
     assert weights == {"weight": 1.0, "weight_x": 1.0}
-    DRSLoss(**settings)
+    criterion = DRSLoss(**settings)
+    assert (criterion.gradient, criterion.center, criterion.lacks_memory) == ("error", True, True)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -16,7 +16,7 @@ SECTION = PAGE[PAGE.index("## A memory in re-ID") : PAGE.index("## The ablation"
 NAMES = {
     "triplet, margin 0.3": "triplet",
     "cross-entropy alone": "softmax",
-    "Smooth-AP (`sort none`)": "slope, sort none",
+    "Smooth-AP (`sort none`, `gradient slope`)": "slope, sort none",
     "Smooth-AP, memory of 1,024": "filled 1024, slope, sort none",
     "DRSL, error-driven": "error, sort angle",
     "DRSL, error-driven, centred, memory of 1,024": "filled, error, centred, memory_size 1024, sort angle",

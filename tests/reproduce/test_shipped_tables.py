@@ -28,6 +28,8 @@ TORCHREIDS = {
     "OSNet x1.0": ("RandomSampler", "euclidean", 250, ["random_flip"]),
     "OSNet-AIN x1.0": ("RandomSampler", "cosine", 100, ["random_flip", "color_jitter"]),
 }
+# Smooth-AP as published, whatever the presets have beside it.
+SMOOTH_AP = {"sort": "none", "gradient": "slope", "center": False, "memory_share": 0.0}
 
 
 @functools.cache
@@ -87,7 +89,10 @@ def fastreid_config(tmp_path: Path) -> Any:
 # All of them
 
 
-@pytest.mark.parametrize("name", ["zoo", "ablation", "imbalance", "market_small", "market_subset"])
+TORCHREID_TABLES = ("zoo", "ablation", "imbalance", "market_small", "market_subset", "market_subset_imagenet")
+
+
+@pytest.mark.parametrize("name", TORCHREID_TABLES)
 def test_torchreid_takes_every_row(name: str, torchreid_config: Any) -> None:
     for each in table(name).rows:
         for data in each.data if each.toolbox == "torchreid" else ():
@@ -96,7 +101,7 @@ def test_torchreid_takes_every_row(name: str, torchreid_config: Any) -> None:
             assert not cfg.cuhk03.classic_split
 
 
-@pytest.mark.parametrize("name", ["zoo", "market_subset_fastreid"])
+@pytest.mark.parametrize("name", ["zoo", "market_subset_fastreid", "market_subset_imagenet"])
 def test_fastreid_takes_every_row(name: str, fastreid_config: Any) -> None:
     for each in table(name).rows:
         for data in each.data if each.toolbox == "fastreid" else ():
@@ -109,7 +114,7 @@ def test_there_are_as_many_runs_as_the_file_says(name: str) -> None:
     said = re.search(r"(\d+) runs", (TABLES / f"{name}.yaml").read_text(encoding="utf-8"))
     assert said is not None
     assert sum(len(each.data) for each in table(name).rows) * len(table(name).seeds) == int(said[1])
-    assert table(name).seeds == ((1, 2) if name == "market_small" else (1, 2, 3))
+    assert table(name).seeds == {"market_small": (1, 2), "market_subset_imagenet": (1,)}.get(name, (1, 2, 3))
 
 
 def test_tables_are_no_presets() -> None:
@@ -163,8 +168,8 @@ def test_osnet_differs_in_the_loss_alone(model: str, data: str, torchreid_config
         torchreid_config(row("zoo", f"{model}, {loss}"), data) for loss in ("triplet", "Smooth-AP", "DRSL")
     )
     assert (triplet.loss.name, smooth_ap.loss.name, drsl.loss.name) == ("triplet", "drsl", "drsl")
-    assert (smooth_ap.loss.drsl.sort, drsl.loss.drsl.sort) == ("none", "angle")
-    drsl.loss.drsl.sort = "none"
+    assert drsl.loss.drsl.memory_share > 0
+    drsl.loss.drsl.update(SMOOTH_AP)
     assert drsl == smooth_ap
     triplet.loss, drsl.loss = None, None
     assert drsl == triplet
@@ -175,7 +180,10 @@ def test_fastreids_models_differ_in_the_loss_alone(fastreid_config: Any) -> None
         cfgs = [fastreid_config(row("zoo", f"{model}, {loss}"), "msmt17") for loss in (triplet, "Smooth-AP", "DRSL")]
         names = [cfg.MODEL.LOSSES.NAME for cfg in cfgs]
         assert names == [("CrossEntropyLoss", loss) for loss in ("TripletLoss", "DRSLoss", "DRSLoss")]
-        assert [cfg.MODEL.LOSSES.DRSL.SORT for cfg in cfgs[1:]] == ["none", "angle"]
+        smooth_ap, drsl = (cfg.MODEL.LOSSES.DRSL for cfg in cfgs[1:])
+        assert (drsl.SORT, drsl.SCALE, drsl.SORT_WEIGHT, drsl.MEMORY_SHARE > 0) == ("angle", 0.18, 5.6, True)
+        drsl.update({key.upper(): value for key, value in SMOOTH_AP.items()}, SCALE=1.0)
+        assert drsl == smooth_ap
         assert (cfgs[0].MODEL.LOSSES.TRI.HARD_MINING, cfgs[0].MODEL.LOSSES.TRI.MARGIN) == (True, 0.3)
         for cfg in cfgs:
             cfg.MODEL.LOSSES = None
