@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from drsl_plugin.evaluation.matches import NO_MATCH
 from drsl_plugin.evaluation.single_shot import expected_cmc
 
 METRICS = ("cosine", "euclidean")
 JUNK = -1
 CHUNK_BUDGET = 2**27
 """Bytes of distances that :func:`evaluate_features` holds at a time."""
-NO_MATCH = "no query has a correct match in the gallery from another camera"
 
 
 class Ranking(NamedTuple):

@@ -13,6 +13,7 @@ from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.recording import LinePrinter
+from drsl_plugin.fastreid.targets import check_loader
 from drsl_plugin.fastreid.types import EventWriter, Results
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -60,8 +61,13 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
     def build_evaluator(
         cls, cfg: ConfigNode, dataset_name: str, output_dir: str | None = None
     ) -> tuple[DataLoader[object], FeatureEvaluator]:
-        """Build the loader and the evaluator of a target."""
+        """Build the loader and the evaluator of a target.
+
+        Raises:
+            SettingError: no query of the target has a match.
+        """
         loader, num_query = cls.build_test_loader(cfg, dataset_name)
+        check_loader(dataset_name, loader, num_query)
         return loader, FeatureEvaluator(cfg, num_query, output_dir, target=dataset_name)
 
     def build_writers(self) -> list[EventWriter]:

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from drsl_plugin.errors import SettingError
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.fastreid.cython_part import build_obstacles
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.targets import check_matches
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.toolbox.patching import replaced
 from drsl_plugin.toolbox.types import ConfigNode
@@ -65,9 +65,9 @@ class FeatureEvaluator(fastreid.evaluation.ReidEvaluator):
         if not comm.is_main_process():
             return dict(super().evaluate())
         arrays = self._collect_arrays()
-        _check_matches(self._target, arrays)
         if self._target and self.cfg.OUTPUT_DIR:
             RunFolder(self.cfg.OUTPUT_DIR).save_features(self._target, arrays)
+        check_matches(self._target, *(_pair_up(arrays, part) for part in ("query", "gallery")))
         with _rank_any_gallery(arrays):
             results: dict[str, float] = super().evaluate()
         return results
@@ -110,14 +110,9 @@ def _can_compile() -> bool:
     return not obstacles
 
 
-def _check_matches(target: str, arrays: dict[str, Any]) -> None:
-    """Say in one line what FastReID would only assert."""
-    cameras: dict[int, set[int]] = {}
-    for pid, camid in zip(arrays["gallery_pids"], arrays["gallery_camids"], strict=True):
-        cameras.setdefault(int(pid), set()).add(int(camid))
-    pairs = zip(arrays["query_pids"], arrays["query_camids"], strict=True)
-    if not any(cameras.get(int(pid), set()) - {int(camid)} for pid, camid in pairs):
-        raise SettingError("DATASETS.TESTS", target, "no query has a match in the gallery from another camera")
+def _pair_up(arrays: dict[str, Any], part: str) -> Iterator[tuple[int, int]]:
+    """Pair identities with cameras."""
+    return zip(arrays[f"{part}_pids"].tolist(), arrays[f"{part}_camids"].tolist(), strict=True)
 
 
 @contextlib.contextmanager
@@ -128,9 +123,8 @@ def _rank_any_gallery(arrays: dict[str, Any]) -> Iterator[None]:
     without a query's own camera, up to 50, and reads the tenth value; all distributions. To see it gone:
     ``test_stock_ranking_needs_a_large_gallery``.
     """
-    own = Counter(zip(arrays["gallery_pids"].tolist(), arrays["gallery_camids"].tolist(), strict=True))
-    queries = zip(arrays["query_pids"].tolist(), arrays["query_camids"].tolist(), strict=True)
-    left = len(arrays["gallery_pids"]) - max((own[query] for query in queries), default=0)
+    own = Counter(_pair_up(arrays, "gallery"))
+    left = own.total() - max((own[query] for query in _pair_up(arrays, "query")), default=0)
     rank = importlib.import_module("fastreid.evaluation.rank")
 
     def evaluate_rank(

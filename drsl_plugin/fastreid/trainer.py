@@ -26,6 +26,7 @@ from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
 from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.sub_batches import find_sub_batch, step_in_sub_batches
+from drsl_plugin.fastreid.targets import check_targets
 from drsl_plugin.fastreid.temperature import build_temperature_hooks
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
@@ -83,10 +84,11 @@ class DRSLTrainer(TrainerParts):
     def _check(self, cfg: ConfigNode) -> None:
         """Check the configuration, and the data sets that no trainer of a team's own reads in its own way."""
         errors = list(config_problems(cfg, processes=fastreid.utils.comm.get_world_size()))
-        for key, name in (("NAMES", "build_train_loader"), ("TESTS", "build_test_loader")):
-            if getattr(type(self), name).__func__ is getattr(DRSLTrainer, name).__func__:
-                errors += dataset_problems(cfg, (key,))
-        raise_all(errors)
+        names = {"NAMES": "build_train_loader", "TESTS": "build_test_loader"}
+        keys = [k for k, n in names.items() if getattr(type(self), n).__func__ is getattr(DRSLTrainer, n).__func__]
+        raise_all([*errors, *dataset_problems(cfg, keys)])
+        if "TESTS" in keys:
+            check_targets(cfg)
 
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""

@@ -16,6 +16,7 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.recording import describe_run, record_evaluation
 from drsl_plugin.fastreid.seeding import choose_seed, seed_process
+from drsl_plugin.fastreid.targets import check_targets
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
@@ -70,6 +71,7 @@ def evaluate(job: Job) -> Results:
     """
     cfg = job.cfg.clone()
     cfg.MODEL.BACKBONE.PRETRAIN = False
+    check_targets(cfg)
     seed = choose_seed(cfg)
     seed_process(seed)
     model = DRSLTrainer.build_model(cfg)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from drsl_plugin.errors import SettingError
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import data_kwargs
 from drsl_plugin.torchreid.problems import datasets
+from drsl_plugin.torchreid.targets import prepare_targets
 from drsl_plugin.torchreid.training_problems import IDENTITY_SAMPLER
-from drsl_plugin.torchreid.types import DataManager, Sample
+from drsl_plugin.torchreid.types import DataManager
 
 
 def build_datamanager(cfg: ConfigNode) -> DataManager:
@@ -33,18 +32,8 @@ def build_datamanager(cfg: ConfigNode) -> DataManager:
         images = len(datamanager.train_loader.dataset)  # type: ignore[arg-type]  # each of Torchreid's has a length
         needs = f"no batch can be filled from {images} training images"
         raise SettingError("train.batch_size", cfg.train.batch_size, needs)
-    for name in cfg.data.targets:
-        _check_matches(name, *datamanager.fetch_test_loaders(name))
+    prepare_targets(datamanager, cfg.data.targets, trains=not cfg.test.evaluate)
     return datamanager
-
-
-def _check_matches(target: str, query: Iterable[Sample], gallery: Iterable[Sample]) -> None:
-    """Find out before the training that Torchreid's evaluator would fail after it."""
-    cameras: dict[int, set[int]] = {}
-    for _, pid, camid, *_ in gallery:
-        cameras.setdefault(pid, set()).add(camid)
-    if not any(cameras.get(pid, set()) - {camid} for _, pid, camid, *_ in query):
-        raise SettingError("--targets", target, "no query has a match in the gallery from another camera")
 
 
 def _check_identities(cfg: ConfigNode) -> None:

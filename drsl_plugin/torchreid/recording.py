@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Mapping
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
+from drsl_plugin.runs.failures import explain_failure
 from drsl_plugin.toolbox.streams import find_patch_pools
 from drsl_plugin.torchreid import processes
-from drsl_plugin.torchreid.checkpoints import BEST, save_engine
+from drsl_plugin.torchreid.checkpoints import BEST, RESUME, save_engine
+from drsl_plugin.torchreid.epoch_line import EpochLine
 from drsl_plugin.torchreid.generators import preserve_generators
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.ranking import listen_to_ranking
@@ -78,13 +81,16 @@ class RecordedRun(SharedRun):
     def train(self, *args: Any, **kwargs: Any) -> None:
         """Train one epoch and save its checkpoint, before any evaluation of it."""
         self._empty_patch_pools()
+        self._line = EpochLine()
         super().train(*args, **kwargs)
+        self._line.print(self.epoch + 1, self.max_epoch, kwargs.get("print_freq", 10))
         self._save(self.epoch)
 
     def forward_backward(self, data: dict[str, Any]) -> dict[str, float]:
         """Take the engine's step and write its values to ``metrics.jsonl``."""
         summary: dict[str, float] = super().forward_backward(data)
         check_finite(self, summary)
+        self._line.add(summary, self.get_current_lr())
         self._step += 1  # not from num_batches: the identity sampler gives fewer batches than it announces
         self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=self.get_current_lr())
         if self.record.on_step is not None:
@@ -108,25 +114,38 @@ class RecordedRun(SharedRun):
         self._save(epoch, is_best, rank1=float(evaluation.cmc[0]), mAP=evaluation.mAP)
 
     def extract_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Extract as the engine does, and keep the features for the run folder."""
+        """Extract as the engine does; write the features of a target once all are there, before they are ranked."""
         features: torch.Tensor = super().extract_features(images)
         self._features.append(features.cpu())
+        if sum(map(len, self._features)) == sum(map(len, self.datamanager.fetch_test_loaders(self._target))):
+            self.folder.save_features(self._target, self._arrays(self._target))
         return features
 
     def _evaluate(self, dataset_name: str = "", **kwargs: Any) -> tuple[float, float]:
         self._features: list[torch.Tensor] = []
-        with listen_to_ranking(max(self._ranks)) as ranking:
+        self._target = dataset_name
+        listening = listen_to_ranking(max(self._ranks), functools.partial(self._record_ranking, dataset_name))
+        with explain_failure(self.folder, *self._describe_evaluation()), listening:
             rank1, mean_ap = super()._evaluate(dataset_name=dataset_name, **kwargs)
-        distances, *labels = ranking["arguments"]
-        evaluation = Evaluation(float(mean_ap), evaluate_ranking(distances, *labels).mINP, ranking["cmc"])
-        self.evaluations[dataset_name] = evaluation
-        self.folder.save_features(dataset_name, self._arrays(dataset_name))
+        print(f"mINP: {self.evaluations[dataset_name].mINP:.1%}")
+        return float(rank1), float(mean_ap)
+
+    def _record_ranking(self, target: str, arguments: tuple[Any, ...], cmc: Any, mean_ap: float) -> None:
+        """Write down what an evaluation gave, before anything is done with it."""
+        evaluation = Evaluation(mean_ap, evaluate_ranking(*arguments).mINP, cmc)
+        self.evaluations[target] = evaluation
         at: dict[str, Any] = {"step": self._step, "epoch": self.epoch + 1}
         if not self._step:  # no training
             at = {"step": None, "epoch": None, "weights": self.record.weights}
-        self.folder.log(**at, target=dataset_name, **evaluation.row(self._ranks))
-        print(f"mINP: {evaluation.mINP:.1%}")
-        return float(rank1), float(mean_ap)
+        self.folder.log(**at, target=target, **evaluation.row(self._ranks))
+
+    def _describe_evaluation(self) -> tuple[str, str]:
+        """Say what is evaluated, and how to do it again."""
+        what = f"evaluation of {self._target}"
+        if not self._step:
+            return what, "the same command evaluates again"
+        last = self.checkpoints[0] if self.checkpoints else self.record.resumed and self.record.resumed[0]
+        return f"{what} after epoch {self.epoch + 1}", f"{RESUME} {last} evaluates again, and goes on"
 
     def _arrays(self, target: str) -> dict[str, Any]:
         query, gallery = self.datamanager.fetch_test_loaders(target)

@@ -23,8 +23,10 @@ from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
 from drsl_plugin.torchreid.problems import dataset_problems
+from drsl_plugin.torchreid.ranking import rank_any_gallery
 from drsl_plugin.torchreid.record import describe_run
 from drsl_plugin.torchreid.registration import register, unregister
+from drsl_plugin.torchreid.targets import prepare_targets
 from drsl_plugin.torchreid.training_problems import training_problems
 
 
@@ -48,6 +50,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.enter_context(_flat_modules())
         configs = stack.enter_context(_drsl_in_default_config(script))
         stack.enter_context(numpy_scalars_allowed())
+        stack.enter_context(rank_any_gallery())
         register()
         stack.callback(unregister)
         stack.enter_context(_drsl_for_triplet(configs, argv))
@@ -112,7 +115,10 @@ def _replaced_classes(
 
 
 def _checked_data(configs: list[ConfigNode]) -> contextlib.AbstractContextManager[None]:
-    """Check a configuration that says drsl when the script builds its data manager, the first thing that it builds."""
+    """Check the data when the script builds its data manager, the first thing that it builds.
+
+    A configuration that says drsl is checked before, and any targets once they are read.
+    """
     names = ("ImageDataManager", "VideoDataManager")
     return _replaced_classes(torchreid.data, names, lambda manager: _checked(manager, configs))
 
@@ -123,6 +129,7 @@ def _checked(manager: type, configs: list[ConfigNode]) -> type:
             if configs and configs[-1].loss.name == "drsl":
                 raise_all([*dataset_problems(configs[-1]), *training_problems(configs[-1])])
             super().__init__(*args, **kwargs)
+            prepare_targets(self, self.targets, trains=not (configs and configs[-1].test.evaluate))
 
     return Checked
 

@@ -85,6 +85,6 @@ def test_queries_without_a_match(trained: Callable[..., Path], host: Host, tmp_p
         shutil.copy(query, query.parents[1] / "bounding_box_test" / f"1400_c1s1_{number:06d}_00.jpg")
     error = away.refusal(tmp_path / "run", evaluate=host.checkpoint(trained()))
     assert error.startswith(
-        f"{host.key('targets')} {host.target}: no query has a match in the gallery from another cam"
+        f"{host.key('targets')} {host.target}: no query has a correct match in the gallery from another cam"
     )
     assert not (tmp_path / "run").exists()

@@ -164,9 +164,11 @@ class Torchreid(Host):
         patch.setattr(self.package.engine.Engine, "parse_data_for_train", altered)
 
     def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
-        left, rank = iter(scores), self.package.metrics.evaluate_rank
+        from drsl_plugin.torchreid.recording import RecordedRun
 
-        def scored(*arguments: Any, **kwargs: Any) -> Any:
-            return rank(*arguments, **kwargs)[0], taken(left)
+        left, record = iter(scores), RecordedRun._record_ranking
 
-        patch.setattr(self.package.metrics, "evaluate_rank", scored)
+        def scored(self: Any, target: str, arguments: Any, cmc: Any, mean_ap: float) -> None:
+            record(self, target, arguments, cmc, taken(left))
+
+        patch.setattr(RecordedRun, "_record_ranking", scored)

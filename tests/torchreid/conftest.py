@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import Torchreid
+from hosts import Host, Torchreid
+from small_galleries import make_small
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +24,9 @@ def small_options() -> Callable[..., list[str]]:
 def host(demo_root: Path) -> Torchreid:
     """The toolbox as the tests of both see it."""
     return Torchreid(demo_root)
+
+
+@pytest.fixture(scope="session")
+def small(host: Torchreid, tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """Torchreid with a small gallery."""
+    return make_small(host, tmp_path_factory.mktemp("small") / "data")

@@ -19,7 +19,6 @@ from drsl_plugin.runs.checkpoint_files import load
 from drsl_plugin.runs.folder import RunFolder
 from drsl_plugin.torchreid.host import registry
 from drsl_plugin.torchreid.main import main
-from drsl_plugin.torchreid.ranking import listen_to_ranking
 from drsl_plugin.torchreid.recording import RecordedRun
 
 # What a run leaves
@@ -140,34 +139,6 @@ def test_an_evaluation_draws_ranks(host: Torchreid, trained: Callable[..., Path]
     assert before == rows
     assert evaluated == {**rows[-1], "step": None, "epoch": None, "weights": str(weights)}
     assert len(list((run / "visrank_market1501").glob("*.jpg"))) == 16
-
-
-def test_queries_without_a_match_are_found_before_the_training(host: Torchreid, tmp_path: Path) -> None:
-    away = Torchreid(shutil.copytree(host.root, tmp_path / "data", symlinks=True))
-    for path in (tmp_path / "data").rglob("bounding_box_test/*.jpg"):
-        if not path.name.startswith("0000"):
-            path.unlink()
-    assert away.refusal(tmp_path / "run").startswith("--targets market1501: no query has a match")
-    assert not (tmp_path / "run").exists()
-
-
-def test_small_gallery_needs_padding(host: Torchreid, tmp_path: Path) -> None:
-    """Torchreid prints ranks that a small gallery does not have: its curve ends before them, ours stays at its end."""
-    evaluation = main(host.words(tmp_path / "run", **{"test.ranks": [1, 50]}))["market1501"]
-    assert evaluation.row([50])["rank50"] == evaluation.cmc.max()
-    cmc, _ = torchreid.metrics.evaluate_rank(np.eye(3), *[np.arange(3)] * 2, np.zeros(3), np.ones(3))
-    assert len(cmc) == 3
-
-
-def test_cuhk03_np_bool(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torchreid's evaluator of CUHK03 uses ``np.bool``, which numpy had not from 1.24 to 1.26."""
-    monkeypatch.delattr(np, "bool", raising=False)
-    arguments = np.eye(3), np.arange(3), np.arange(3), np.zeros(3), np.ones(3)
-    with pytest.raises(AttributeError, match="bool"):
-        torchreid.metrics.evaluate_rank(*arguments, use_metric_cuhk03=True)
-    with listen_to_ranking(1):
-        torchreid.metrics.evaluate_rank(*arguments, use_metric_cuhk03=True)
-    assert not hasattr(np, "bool")
 
 
 # The model
