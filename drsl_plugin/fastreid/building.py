@@ -8,10 +8,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from drsl_plugin.fastreid.compat import is_cpu, keep_images, use_plain_loaders
-from drsl_plugin.fastreid.datasets import check_batches, explain_data_errors
+from drsl_plugin.fastreid.datasets import check_batches
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.meta_arch import build_model
+from drsl_plugin.fastreid.reading import checked_sets
 from drsl_plugin.fastreid.recording import LinePrinter
 from drsl_plugin.fastreid.targets import check_loader
 from drsl_plugin.fastreid.types import EventWriter, Results
@@ -37,7 +38,7 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         """
         with (
             use_plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS),
-            explain_data_errors("NAMES", cfg.DATASETS.NAMES),
+            checked_sets(cfg, "NAMES", cfg.DATASETS.NAMES),
         ):
             loader: DataLoader[object] = super().build_train_loader(cfg)
         check_batches(cfg, loader.dataset)  # type: ignore[arg-type]  # of FastReID's class
@@ -52,7 +53,7 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
         """
         with (
             use_plain_loaders(cfg.MODEL.DEVICE, cfg.DATALOADER.NUM_WORKERS),
-            explain_data_errors("TESTS", [dataset_name]),
+            checked_sets(cfg, "TESTS", [dataset_name]),
         ):
             loader, queries = super().build_test_loader(cfg, dataset_name)
             return loader, queries

@@ -19,7 +19,7 @@ from drsl_plugin.toolbox.types import ConfigNode
 
 
 def add_drsl_config(cfg: ConfigNode) -> None:
-    """Add the node ``MODEL.LOSSES.DRSL`` and the key ``SEED`` to a FastReID configuration; what it has stays.
+    """Add the node ``MODEL.LOSSES.DRSL``, ``SEED`` and ``DATASETS.SKIP_UNREADABLE`` to a configuration; the rest stays.
 
     The node's keys are the settings of the loss and of a training with it: ``drsl fastreid --help`` tells them all.
 
@@ -39,6 +39,7 @@ def add_drsl_config(cfg: ConfigNode) -> None:
             node[key] = default
     if "SEED" not in cfg:
         cfg.SEED = -1
+    cfg.DATASETS.setdefault("SKIP_UNREADABLE", False)
 
 
 def find_node(cfg: ConfigNode) -> Mapping[str, Any] | None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from drsl_plugin.data.catalogue import find, getting
+from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.toolbox import TOOLBOX
 from drsl_plugin.toolbox.types import ConfigNode
 
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
+PARTS_READ = {"NAMES": ("train",), "TESTS": ("query", "gallery")}
+"""What is read of a data set, by the key that names it."""
+_LAYOUTS = {"Market1501": ("Market-1501-v15.09.15", MARKET1501), "DukeMTMC": ("DukeMTMC-reID", DUKEMTMC)}
+"""The folder of each set that is laid out as Market-1501, and what its reader takes."""
+_OWN = "number them so, or register a class of your own (fastreid.data.datasets.DATASET_REGISTRY)"
 
 
 class TrainingImages(Protocol):
@@ -40,6 +46,8 @@ def dataset_problems(cfg: ConfigNode, keys: Sequence[str] = ("NAMES", "TESTS")) 
         if not cfg.DATASETS[key]:
             yield SettingError(setting, "()", 'names no data set, for example ("Market1501",)')
         for name in cfg.DATASETS[key]:
+            if name in registry:
+                yield from _layout_problems(name, registry[name], key)
             if name in seen:
                 continue
             seen.add(name)
@@ -55,23 +63,39 @@ def dataset_problems(cfg: ConfigNode, keys: Sequence[str] = ("NAMES", "TESTS")) 
                 yield SettingError(setting, name, needs)
 
 
+def unread_data(names: Sequence[str], key: str) -> Iterator[str]:
+    """Yield a line for each folder with images that the class of its set leaves out.
+
+    Args:
+        names: of the sets.
+        key: ``"NAMES"`` or ``"TESTS"``.
+    """
+    registry = fastreid.data.datasets.DATASET_REGISTRY._obj_map
+    for name in filter(registry.__contains__, names):
+        for home, _ in _find_layout(name, registry[name]):
+            yield from unread_images(home, PARTS_READ[key])
+
+
+def _layout_problems(name: str, dataset: type, key: str) -> Iterator[SettingError]:
+    for home, limits in _find_layout(name, dataset):
+        yield from layout_problems(home, limits, _OWN, PARTS_READ[key])
+
+
+def _find_layout(name: str, dataset: type) -> Iterator[tuple[str, Limits]]:
+    """Yield the folder of a set that a class of FastReID's own reads as Market-1501, and what that takes."""
+    if name in _LAYOUTS and dataset.__module__.split(".")[0] == "fastreid":
+        folder, limits = _LAYOUTS[name]
+        holder = str(fastreid.data.build._root)
+        inner = os.path.join(holder, folder)
+        yield inner if os.path.isdir(inner) else holder, limits
+
+
 def folders(name: str, dataset: type) -> Sequence[str]:
     """Return the folders below :func:`root` of which one is there if the data set is."""
     published = find(name)
     if published and TOOLBOX.spell_data_set(published.name) == name:  # its class may not say in `dataset_dir`
         return [folder or needs[0] for folder, needs in published.readable.items()]
     return [getattr(dataset, "dataset_dir", "") or "."]
-
-
-@contextlib.contextmanager
-def explain_data_errors(key: str, names: Sequence[str]) -> Iterator[None]:
-    """Say in one line what FastReID's classes raise of files that are not there."""
-    try:
-        yield
-    except (RuntimeError, AssertionError, OSError) as error:
-        what = " ".join(str(error).split()) or "cannot be read"
-        needs = f"{what} (FASTREID_DATASETS is {root()})"
-        raise SettingError(f"DATASETS.{key}", ", ".join(names), needs) from error
 
 
 def check_batches(cfg: ConfigNode, dataset: TrainingImages) -> None:

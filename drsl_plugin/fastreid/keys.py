@@ -17,4 +17,6 @@ DRSL_KEYS = DRSLKeys(
     },
 )
 """The keys of the node ``MODEL.LOSSES.DRSL``; the cross-entropy's weight is FastReID's ``MODEL.LOSSES.CE.SCALE``."""
+SKIP = "DATASETS.SKIP_UNREADABLE"
+"""The key by which image files that cannot be read are listed and left out."""
 SEED_MEANING = "seed of everything random, 0 or above; below: another one each time"

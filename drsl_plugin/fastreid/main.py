@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from drsl_plugin.errors import OneLineParser, SettingError, raise_all
 from drsl_plugin.fastreid.compat import is_cpu_run
 from drsl_plugin.fastreid.config import get_cfg, merge_file, merge_options
-from drsl_plugin.fastreid.keys import DRSL_KEYS, SEED_MEANING
+from drsl_plugin.fastreid.keys import DRSL_KEYS, SEED_MEANING, SKIP
 from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.processes import launch, no_meeting_place
 from drsl_plugin.fastreid.training import Job, leave_folder_unharmed, run_job
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.toolbox.keys import SKIP_MEANING
 from drsl_plugin.toolbox.launching import started_by_torchrun
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -61,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="example:\n  FASTREID_DATASETS=reid-data drsl fastreid --config-file "
         f"fastreid/Market1501/bagtricks_R50_drsl SOLVER.MAX_EPOCH 60\n\n`drsl presets` lists the presets.\n\n"
         f"{DRSL_KEYS.help()}\n\n"
-        f"SEED -1: {SEED_MEANING}",
+        f"SEED -1: {SEED_MEANING}\n{SKIP} False: {SKIP_MEANING}",
     )
     parser.add_argument("--config-file", default="", metavar="FILE", help="a YAML file, or the name of a preset")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")

@@ -19,6 +19,8 @@ from drsl_plugin.fastreid.compat import keep_gradient_buffers, use_plain_loaders
 from drsl_plugin.fastreid.config import add_drsl_config
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.images import tell_of_errors
+from drsl_plugin.fastreid.keys import SKIP
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.processes import launch
@@ -27,6 +29,7 @@ from drsl_plugin.fastreid.training import silence_old_warnings
 from drsl_plugin.toolbox import main_program
 from drsl_plugin.toolbox.main_program import as_main_program
 from drsl_plugin.toolbox.patching import Owner, replaced_all
+from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -100,9 +103,11 @@ def _make_drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_main_program(script, argv))
         stack.enter_context(silence_old_warnings())
+        stack.enter_context(naming_the_key(SKIP))
         stack.enter_context(_add_drsl_to_defaults())
         if not torch.cuda.is_available():
             stack.enter_context(use_plain_loaders("cpu", workers=sys.maxsize))
+        stack.enter_context(tell_of_errors())
         stack.enter_context(replaced_all(*replacements))
         yield
 
@@ -115,7 +120,7 @@ def _add_drsl_to_defaults() -> Iterator[None]:
     try:
         yield
     finally:
-        del defaults.MODEL.LOSSES["DRSL"], defaults["SEED"]
+        del defaults.MODEL.LOSSES["DRSL"], defaults["SEED"], defaults.DATASETS["SKIP_UNREADABLE"]
 
 
 def _make_launch(script: Path, argv: Sequence[str]) -> Callable[..., Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from drsl_plugin.errors import SettingError
 from drsl_plugin.evaluation import explain_no_match
-from drsl_plugin.fastreid.datasets import explain_data_errors, root
+from drsl_plugin.fastreid.datasets import root, unread_data
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.reading import CheckedSets, logger
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -20,11 +21,12 @@ def check_targets(cfg: ConfigNode) -> None:
     """
     if not fastreid.utils.comm.is_main_process():
         return
+    for line in unread_data(cfg.DATASETS.TESTS, "TESTS"):
+        logger.warning(line)
+    sets = CheckedSets(cfg, "TESTS", logger.warning)
     for name in cfg.DATASETS.TESTS:
-        with explain_data_errors("TESTS", [name]):
-            data = fastreid.data.datasets.DATASET_REGISTRY.get(name)(root=str(root()))
-            samples = list(data.query), list(data.gallery)
-        check_matches(name, *(map(_label, part) for part in samples))
+        data = sets.get(name)(root=str(root()))
+        check_matches(name, *(map(_label, part) for part in (data.query, data.gallery)))
 
 
 def check_loader(target: str, loader: Any, queries: int) -> None:

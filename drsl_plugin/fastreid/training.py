@@ -13,6 +13,7 @@ from typing import NamedTuple
 from drsl_plugin.errors import DRSLError, raise_all
 from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.keys import SKIP
 from drsl_plugin.fastreid.problems import problems
 from drsl_plugin.fastreid.recording import describe_run, record_evaluation
 from drsl_plugin.fastreid.seeding import choose_seed, seed_process
@@ -20,6 +21,7 @@ from drsl_plugin.fastreid.targets import check_targets
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.types import ConfigNode
 
 
@@ -46,7 +48,7 @@ def run_job(job: Job) -> Results | None:
         DRSLError: data, weights or a checkpoint that do not go with the configuration, or a loss that is not finite.
     """
     cfg = job.cfg
-    with _take_log_handlers_off(), silence_old_warnings():
+    with _take_log_handlers_off(), silence_old_warnings(), naming_the_key(SKIP):
         fastreid.engine.default_setup(cfg, job.args)
         if job.args.eval_only:
             return evaluate(job)

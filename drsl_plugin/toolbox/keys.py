@@ -11,6 +11,9 @@ from drsl_plugin.errors import RangeError, SettingError
 from drsl_plugin.losses.checked_settings import Setting
 from drsl_plugin.losses.settings import DRSLSettings, TrainingSettings
 
+SKIP_MEANING = "look at all image files before anything else, list those that cannot be read, and leave them out"
+"""Of a key that each toolbox's configuration gets beside those of the loss."""
+
 
 class DRSLKeys:
     """The keys of the node in which a toolbox's configuration holds the settings of DRSL.

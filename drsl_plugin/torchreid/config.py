@@ -38,6 +38,7 @@ DEFAULTS: dict[str, Any] = {
         "norm_std": [0.229, 0.224, 0.225],
         "save_dir": "log",
         "load_train_targets": False,
+        "skip_unreadable": False,  # look at all image files first, list those that cannot be read, leave them out
     },
     "market1501": {"use_500k_distractors": False},
     "cuhk03": {"labeled_images": False, "classic_split": False, "use_metric_cuhk03": False},
@@ -91,9 +92,9 @@ DEFAULTS: dict[str, Any] = {
 
 
 def add_drsl_config(cfg: CfgNode) -> None:
-    """Add the node ``loss.drsl`` to a Torchreid configuration, as its ``default_config.py`` builds it.
+    """Add the node ``loss.drsl`` and ``data.skip_unreadable`` to a configuration as ``default_config.py`` builds it.
 
-    Its keys are the settings of :class:`~drsl_plugin.losses.settings.DRSLSettings` and
+    The node's keys are the settings of :class:`~drsl_plugin.losses.settings.DRSLSettings` and
     :class:`~drsl_plugin.losses.settings.TrainingSettings`; ``drsl torchreid --help`` lists them.
 
     Example:
@@ -104,6 +105,7 @@ def add_drsl_config(cfg: CfgNode) -> None:
         1.0
     """
     cfg.loss.drsl = CfgNode(DRSL_KEYS.defaults())
+    cfg.data.setdefault("skip_unreadable", False)
 
 
 def get_default_config() -> CfgNode:
@@ -124,5 +126,7 @@ def dump(cfg: CfgNode) -> str:
     clone.defrost()
     if clone.loss.name != "drsl":
         clone.loss.pop("drsl", None)
+        if not clone.data.get("skip_unreadable", False):
+            clone.data.pop("skip_unreadable", None)
     text: str = clone.dump()
     return text

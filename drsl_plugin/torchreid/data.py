@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 from drsl_plugin.errors import SettingError
 from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.torchreid.dataset_problems import datasets, unread_data
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import data_kwargs
-from drsl_plugin.torchreid.problems import datasets
+from drsl_plugin.torchreid.reading import checked_sets, loaders, prepare_worker, read_set
 from drsl_plugin.torchreid.targets import prepare_targets
 from drsl_plugin.torchreid.training_problems import IDENTITY_SAMPLER
 from drsl_plugin.torchreid.types import DataManager
@@ -20,10 +23,11 @@ def build_datamanager(cfg: ConfigNode) -> DataManager:
             evaluated.
     """
     kind = torchreid.data.ImageDataManager if cfg.data.type == "image" else torchreid.data.VideoDataManager
+    for line in unread_data(cfg):
+        print(line)
     try:
-        datamanager: DataManager = kind(**data_kwargs(cfg))
-    except (RuntimeError, ValueError) as error:  # a folder or a split that is not there
-        raise SettingError("--sources, --targets", "", f"{error} (--root is {cfg.data.root})") from error
+        with checked_sets(cfg):
+            datamanager: DataManager = kind(**data_kwargs(cfg))
     except AssertionError as error:
         _check_identities(cfg)
         reason = str(error) or f"Torchreid's own check of it failed with train.batch_size {cfg.train.batch_size}"
@@ -33,6 +37,8 @@ def build_datamanager(cfg: ConfigNode) -> DataManager:
         needs = f"no batch can be filled from {images} training images"
         raise SettingError("train.batch_size", cfg.train.batch_size, needs)
     prepare_targets(datamanager, cfg.data.targets, trains=not cfg.test.evaluate)
+    for loader in loaders(datamanager):
+        loader.worker_init_fn = prepare_worker
     return datamanager
 
 
@@ -43,7 +49,8 @@ def _check_identities(cfg: ConfigNode) -> None:
     batch, instances = cfg.train.batch_size, cfg.sampler.num_instances
     options = data_kwargs(cfg)
     names = options.pop("sources")
-    sets = (datasets(cfg)[n](**options, transform=lambda i: i, mode="train", verbose=False) for n in names)
+    read = functools.partial(read_set, lambda name, **kwargs: datasets(cfg)[name](**kwargs), cfg)
+    sets = (read(name, **options, transform=lambda image: image, mode="train", verbose=False) for name in names)
     found = sum(each.num_train_pids for each in sets)
     if found < batch // instances:
         raise SettingError(

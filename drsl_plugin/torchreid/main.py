@@ -9,10 +9,11 @@ import torch
 
 from drsl_plugin.errors import OneLineParser, SettingError
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.toolbox.keys import SKIP_MEANING
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.config import get_default_config
-from drsl_plugin.torchreid.keys import DRSL_KEYS
+from drsl_plugin.torchreid.keys import DRSL_KEYS, SKIP
 from drsl_plugin.torchreid.merging import merge_file, merge_options
 from drsl_plugin.torchreid.record import Evaluation
 from drsl_plugin.torchreid.training import train
@@ -42,7 +43,8 @@ def parser() -> argparse.ArgumentParser:
         description="Train or evaluate with Torchreid; loss.name is softmax, triplet or drsl.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="example:\n  drsl torchreid --config-file torchreid/osnet_x1_0_drsl_256x128_market1501 "
-        f"--root reid-data train.max_epoch 60\n\n`drsl presets` lists the presets.\n\n{DRSL_KEYS.help()}",
+        f"--root reid-data train.max_epoch 60\n\n`drsl presets` lists the presets.\n\n{DRSL_KEYS.help()}\n\n"
+        f"{SKIP} False: {SKIP_MEANING}",
     )
     parser.add_argument("--config-file", default="", help="a YAML file, or the name of a preset")
     parser.add_argument("-s", "--sources", nargs="+", help="data sets to train on")

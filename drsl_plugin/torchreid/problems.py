@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import torch
 
-from drsl_plugin.data.catalogue import getting
-from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.errors import SettingError
 from drsl_plugin.toolbox.rules import Keyed, bad_folder, below_least, missing_file, unknown_name
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.config import settings
+from drsl_plugin.torchreid.dataset_problems import dataset_problems
 from drsl_plugin.torchreid.host import registry, torchreid
 from drsl_plugin.torchreid.training_problems import training_problems
 
@@ -54,23 +52,6 @@ def problems(cfg: ConfigNode, processes: int = 1) -> Iterator[SettingError]:
         yield from missing_file(Keyed(key, path))
     yield from _evaluation_problems(cfg)
     yield from bad_folder(Keyed("data.save_dir", cfg.data.save_dir))
-
-
-def dataset_problems(cfg: ConfigNode) -> Iterator[SettingError]:
-    """Yield what is wrong with the data sets: unknown ones, and those that are not on disk; each of them once."""
-    told = set()
-    for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
-        if not names:
-            yield SettingError(option, "[]", f"names no data set (known: {', '.join(sorted(datasets(cfg)))})")
-        for name in names:
-            if name not in told:
-                yield from _dataset_problem(cfg, option, name)
-            told.add(name)
-
-
-def datasets(cfg: ConfigNode) -> dict[str, Any]:
-    """Return Torchreid's data sets of ``cfg.data.type``, by name."""
-    return registry(torchreid.data.datasets, f"__{cfg.data.type}_datasets")
 
 
 def _swallowed_options(cfg: ConfigNode) -> Iterator[SettingError]:
@@ -117,20 +98,6 @@ def _unknown_transforms(cfg: ConfigNode) -> Iterator[SettingError]:
     for name in cfg.data.transforms:
         if name.lower() not in TRANSFORMS:
             yield SettingError("data.transforms", name, f"unknown; Torchreid knows {', '.join(TRANSFORMS)}")
-
-
-def _dataset_problem(cfg: ConfigNode, option: str, name: str) -> Iterator[SettingError]:
-    known = datasets(cfg)
-    if name not in known:
-        needs = f"no {cfg.data.type} data set of this name{nearest(name, known)} (known: {', '.join(sorted(known))})"
-        yield SettingError(option, name, needs)
-        return
-    folder = getattr(known[name], "dataset_dir", None)
-    # Torchreid would make the folder and try a download; those links are dead, and the empty folder stays.
-    if folder and not Path(cfg.data.root, folder).expanduser().is_dir():
-        path = Path(cfg.data.root, folder).expanduser().absolute()
-        how = getting(name, "Torchreid's documentation of data sets says how to lay it out")
-        yield SettingError(option, name, f"not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
 
 
 def _evaluation_problems(cfg: ConfigNode) -> Iterator[SettingError]:

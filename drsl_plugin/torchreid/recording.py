@@ -14,12 +14,14 @@ import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.runs.failures import explain_failure
+from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.streams import find_patch_pools
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.checkpoints import BEST, RESUME, save_engine
 from drsl_plugin.torchreid.epoch_line import EpochLine
 from drsl_plugin.torchreid.generators import preserve_generators
 from drsl_plugin.torchreid.host import torchreid
+from drsl_plugin.torchreid.keys import SKIP
 from drsl_plugin.torchreid.ranking import listen_to_ranking
 from drsl_plugin.torchreid.record import Evaluation, RunRecord
 from drsl_plugin.torchreid.sharing import SharedRun, gather_generators, resume_generators
@@ -125,7 +127,7 @@ class RecordedRun(SharedRun):
         self._features: list[torch.Tensor] = []
         self._target = dataset_name
         listening = listen_to_ranking(max(self._ranks), functools.partial(self._record_ranking, dataset_name))
-        with explain_failure(self.folder, *self._describe_evaluation()), listening:
+        with explain_failure(self.folder, *self._describe_evaluation()), naming_the_key(SKIP), listening:
             rank1, mean_ap = super()._evaluate(dataset_name=dataset_name, **kwargs)
         print(f"mINP: {self.evaluations[dataset_name].mINP:.1%}")
         return float(rank1), float(mean_ap)

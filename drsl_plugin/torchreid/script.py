@@ -20,10 +20,11 @@ from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.building import build_engine
 from drsl_plugin.torchreid.checkpoints import RESUME
 from drsl_plugin.torchreid.config import add_drsl_config
+from drsl_plugin.torchreid.dataset_problems import dataset_problems
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
-from drsl_plugin.torchreid.problems import dataset_problems
 from drsl_plugin.torchreid.ranking import rank_any_gallery
+from drsl_plugin.torchreid.reading import checked_sets, loaders, prepare_worker, reading_images
 from drsl_plugin.torchreid.record import describe_run
 from drsl_plugin.torchreid.registration import register, unregister
 from drsl_plugin.torchreid.targets import prepare_targets
@@ -55,6 +56,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.callback(unregister)
         stack.enter_context(_drsl_for_triplet(configs, argv))
         stack.enter_context(_checked_data(configs))
+        stack.enter_context(reading_images())
         stack.enter_context(plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
 
@@ -128,8 +130,11 @@ def _checked(manager: type, configs: list[ConfigNode]) -> type:
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             if configs and configs[-1].loss.name == "drsl":
                 raise_all([*dataset_problems(configs[-1]), *training_problems(configs[-1])])
-            super().__init__(*args, **kwargs)
+            with checked_sets(configs[-1]) if configs else contextlib.nullcontext():
+                super().__init__(*args, **kwargs)
             prepare_targets(self, self.targets, trains=not (configs and configs[-1].test.evaluate))
+            for loader in loaders(self):
+                loader.worker_init_fn = prepare_worker
 
     return Checked
 

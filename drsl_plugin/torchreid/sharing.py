@@ -58,6 +58,7 @@ def share_batches(datamanager: DataManager) -> None:
     datamanager.train_loader = DataLoader(
         loader.dataset, batch_sampler=batches, num_workers=loader.num_workers, pin_memory=loader.pin_memory
     )
+    datamanager.train_loader.worker_init_fn = loader.worker_init_fn
 
 
 def parallelize(model: nn.Module) -> nn.Module:

@@ -20,6 +20,7 @@ from drsl_plugin.torchreid.kwargs import optimizer_kwargs, run_kwargs, scheduler
 from drsl_plugin.torchreid.log import RunLog
 from drsl_plugin.torchreid.model import build_model
 from drsl_plugin.torchreid.problems import problems
+from drsl_plugin.torchreid.reading import reading_images
 from drsl_plugin.torchreid.record import Evaluation, OnStep, describe_run
 from drsl_plugin.torchreid.recording import RecordedRun, was_evaluated
 from drsl_plugin.torchreid.sharing import parallelize, seed_apart, share_batches
@@ -58,7 +59,7 @@ def train(
     processes.start(cfg.use_gpu)
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = bool(cfg.use_gpu)
-    with RunLog(echo=not quiet) as log:
+    with RunLog(echo=not quiet) as log, reading_images():
         print(f"Show configuration\n{cfg}\n")
         with processes.let_main_go_first():  # some data sets write a file when they are first read
             datamanager = build_datamanager(cfg)

@@ -22,6 +22,7 @@ class FastReID(Host):
     name, title, target = "fastreid", "FastReID", "Market1501"
     triplet = "loss_triplet"
     data_folder = "Market-1501-v15.09.15"
+    market = "Market-1501-v15.09.15"
     preset = "fastreid/Market1501/osnet_x1_0_drsl"
 
     of_classes = frozenset({"loss_cls", "cls_accuracy"})
@@ -79,6 +80,7 @@ class FastReID(Host):
         "optimizer": "SOLVER.OPT",
         "seed": "SEED",
         "workers": "DATALOADER.NUM_WORKERS",
+        "skip": "DATASETS.SKIP_UNREADABLE",
         "eval_every": "TEST.EVAL_PERIOD",
         "sampler": "DATALOADER.SAMPLER_TRAIN",
         "resume": "--resume",

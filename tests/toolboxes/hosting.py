@@ -39,6 +39,8 @@ class Host(ABC):
     """What the rendered data set is called there."""
     data_folder: str
     """Where it lies below the folder of all data sets."""
+    market: str
+    """Where the three folders of the rendered data set lie there, as the toolbox spells it."""
     preset: str
     """One of its presets."""
     losses: dict[str, dict[str, Any]]

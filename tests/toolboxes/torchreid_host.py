@@ -22,6 +22,7 @@ class Torchreid(Host):
     name, title, target = "torchreid", "Torchreid", "market1501"
     triplet = "loss_t"
     data_folder = "market1501"
+    market = "market1501/Market-1501-v15.09.15"
     preset = "torchreid/osnet_x0_25_drsl_256x128_market1501"
 
     of_classes = frozenset({"loss_x", "acc"})
@@ -65,6 +66,7 @@ class Torchreid(Host):
         "optimizer": "train.optim",
         "seed": "train.seed",
         "workers": "data.workers",
+        "skip": "data.skip_unreadable",
         "eval_every": "test.eval_freq",
         "sampler": "sampler.train_sampler",
         "resume": "model.resume",
