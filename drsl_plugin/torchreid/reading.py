@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import numbers
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -30,7 +29,7 @@ def reading_images() -> Iterator[None]:
     Raises:
         SettingError: an image that cannot be read; the line names the key that leaves such files out.
     """
-    sets = sys.modules[torchreid.data.ImageDataset.__module__]
+    sets = torchreid.data.datasets.dataset
     with (
         naming_the_key(SKIP),
         replaced_all((sets, "read_image", read_image), (torchreid.utils, "read_image", read_image)),
@@ -40,13 +39,13 @@ def reading_images() -> Iterator[None]:
 
 def prepare_worker(worker: int) -> None:
     """Make a loader's worker read images like the main process, whose changes a spawned one does not have."""
-    sys.modules[torchreid.data.ImageDataset.__module__].read_image = read_image  # type: ignore[attr-defined]
+    torchreid.data.datasets.dataset.read_image = read_image
 
 
 @contextlib.contextmanager
 def checked_sets(cfg: ConfigNode) -> Iterator[None]:
     """Let the data managers that are built meanwhile read data sets by :func:`read_set`."""
-    managers = sys.modules[torchreid.data.ImageDataManager.__module__]
+    managers = torchreid.data.datamanager
     with contextlib.ExitStack() as stack:
         for name in ("init_image_dataset", "init_video_dataset"):
             stack.enter_context(replaced(managers, name, _read_by(getattr(managers, name), cfg)))

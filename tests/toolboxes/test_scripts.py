@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -149,3 +150,17 @@ def test_data_of_a_script_that_are_not_on_disk(host: Host, tmp_path: Path) -> No
     assert ended.code == 2
     assert {error.partition(f" {host.target}: ")[2][:11] for error in ended.errors} == {"not on disk"}
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_broken_image(skip: bool, host: Host, tmp_path: Path) -> None:
+    away = type(host)(shutil.copytree(host.root, tmp_path / "data", symlinks=True))
+    path = next((away.root / away.market / "bounding_box_train").glob("*.jpg"))
+    path.write_bytes(path.read_bytes()[:500])
+    words = away.words(tmp_path / "run", **tiny(away), batch=16, skip=skip)
+    ended = away.command("run", *write_script(away, tmp_path), *words)
+    if skip:
+        assert (ended.code, ended.lines) == (0, [])
+    else:
+        assert ended.error.partition(": cannot be read as an image (")[0] == str(path)
+        assert ended.error.endswith(f"leave out what cannot be read by {away.key('skip')} True")
