@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from drsl_plugin.errors import OneLineParser, SettingError, one_of, raise_all
+from drsl_plugin.runs.reading import OPTION, TRUSTING, trusting_files
 from drsl_plugin.toolbox import TOOLBOXES, toolbox, toolboxes
 from drsl_plugin.toolbox.launching import started_by_torchrun
 
@@ -30,11 +31,13 @@ def main(argv: Sequence[str]) -> None:
         epilog=f"examples:\n{examples}",
     )
     parser.add_argument("--toolbox", choices=TOOLBOXES, help="the script's toolbox; by default the one that it imports")
+    parser.add_argument(OPTION, action="store_true", help=TRUSTING)
     parser.add_argument("script", type=Path, help="the script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="the script's own arguments")
     args = parser.parse_args(argv)
     raise_all(started_by_torchrun("drsl run is for one process; each would do all of it"))
-    toolbox(args.toolbox or _find_toolbox(args.script)).run_script(args.script, args.arguments)
+    with trusting_files(args.trust_checkpoints):
+        toolbox(args.toolbox or _find_toolbox(args.script)).run_script(args.script, args.arguments)
 
 
 def _find_toolbox(script: Path) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from drsl_plugin.cli.application import app, tell_errors
 from drsl_plugin.errors import DRSLError, MissingPackageError, SettingError
+from drsl_plugin.runs.reading import OPTION, trusting_files
 
 if TYPE_CHECKING:
     from drsl_plugin.runs.evaluating import TargetResult
@@ -31,10 +32,13 @@ def evaluate(
         bool | None,
         typer.Option(help="Rank-k by CUHK03's single-gallery-shot, its expectation. Default: as the run did."),
     ] = None,
+    trust_checkpoints: Annotated[
+        bool, typer.Option(OPTION, help="Read arrays of Python objects, which are pickled and can say anything.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object, and nothing else.")] = False,
 ) -> None:
     """Compute mAP, mINP and Rank-k from a run's features."""
-    results = _evaluate(run, features, metric, target, cuhk03)
+    results = _evaluate(run, features, metric, target, cuhk03, trust_checkpoints)
     if as_json:
         rows = {name: result.row() for name, result in results.items()}
         print(json.dumps(rows if len(rows) > 1 else next(iter(rows.values()))))
@@ -43,7 +47,12 @@ def evaluate(
 
 
 def _evaluate(
-    run: Path | None, features: Path | None, metric: str | None, target: str | None, single_shot: bool | None
+    run: Path | None,
+    features: Path | None,
+    metric: str | None,
+    target: str | None,
+    single_shot: bool | None,
+    trust: bool,
 ) -> dict[str, TargetResult]:
     """Evaluate the targets of a run, or a file of features; None leaves it to what the run did."""
     try:
@@ -69,7 +78,8 @@ def _evaluate(
     settings = EvaluationSettings(
         metric or settings.metric, settings.single_shot if single_shot is None else single_shot
     )
-    return {name: evaluate_file(path, settings) for name, path in files.items()}
+    with trusting_files(trust):
+        return {name: evaluate_file(path, settings) for name, path in files.items()}
 
 
 def _print_table(results: Mapping[str, TargetResult]) -> None:

@@ -15,6 +15,7 @@ from drsl_plugin.fastreid.processes import launch, no_meeting_place
 from drsl_plugin.fastreid.training import Job, leave_folder_unharmed, run_job
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.runs.reading import OPTION, TRUSTING
 from drsl_plugin.toolbox.keys import SKIP_MEANING
 from drsl_plugin.toolbox.launching import started_by_torchrun
 from drsl_plugin.toolbox.types import ConfigNode
@@ -54,7 +55,7 @@ def main(argv: Sequence[str]) -> Results | None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser, with FastReID's arguments and ``--num-processes``."""
+    """Return the parser, with FastReID's arguments, ``--num-processes`` and ``--trust-checkpoints``."""
     parser = OneLineParser(
         prog="drsl fastreid",
         description="Train or evaluate with FastReID; MODEL.LOSSES.NAME may hold DRSLoss.",
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--num-machines", type=int, default=1, help="machines")
     parser.add_argument("--machine-rank", type=int, default=0, help="which of the machines this is, from 0")
     parser.add_argument("--dist-url", default="auto", help="where machines meet, tcp://HOST:PORT")
+    parser.add_argument(OPTION, action="store_true", help=TRUSTING)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="`KEY value` pairs, last: SOLVER.BASE_LR 0.001")
     return parser
 

@@ -16,7 +16,8 @@ from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.logged_parts import log_parts
 from drsl_plugin.fastreid.loss_names import DRSL_NAME, architectures, is_own, loss_name_problems
 from drsl_plugin.losses import DRSLoss, FeatureLosses, distributed_drsl_loss
-from drsl_plugin.toolbox.pretrained import explained_download
+from drsl_plugin.toolbox.guarding import guarded_reading
+from drsl_plugin.toolbox.pretrained import explained_download, explained_file
 from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
@@ -114,7 +115,8 @@ def build_model(
         build: FastReID's function.
 
     Raises:
-        DRSLError: a loss that the architecture does not know, or pretrained weights that cannot be had.
+        DRSLError: a loss that the architecture does not know, pretrained weights that cannot be had, or a file that has
+            none of this model.
     """
     raise_all(loss_name_problems(cfg))
     name = cfg.MODEL.META_ARCHITECTURE
@@ -127,6 +129,10 @@ def build_model(
         elif not is_own(name) and not issubclass(architectures()[name], DRSLMixin):
             logger.warning(f"{name} is trained with DRSLoss only if its own losses() computes it")
     backbone = cfg.MODEL.BACKBONE
-    pretrain = backbone.PRETRAIN and not backbone.PRETRAIN_PATH
-    with explained_download("MODEL.BACKBONE.PRETRAIN", f"{backbone.NAME} {backbone.DEPTH}", enabled=pretrain):
+    what, path = f"{backbone.NAME} {backbone.DEPTH}", backbone.PRETRAIN_PATH if backbone.PRETRAIN else ""
+    with (
+        guarded_reading(),
+        explained_download("MODEL.BACKBONE.PRETRAIN", what, enabled=backbone.PRETRAIN and not path),
+        explained_file("MODEL.BACKBONE.PRETRAIN_PATH", path, what),
+    ):
         return build(cfg)

@@ -26,7 +26,9 @@ from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.processes import launch
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.training import silence_old_warnings
+from drsl_plugin.runs.reading import is_trusting
 from drsl_plugin.toolbox import main_program
+from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.main_program import as_main_program
 from drsl_plugin.toolbox.patching import Owner, replaced_all
 from drsl_plugin.toolbox.readers import naming_the_key
@@ -47,7 +49,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         DRSLError: bad settings.
     """
     script = script.resolve()
-    with _make_drsl_known(script, argv), plain_config_errors():
+    with _make_drsl_known(script, argv, is_trusting()), plain_config_errors():
         runpy.run_path(str(script), run_name="__main__")
 
 
@@ -72,7 +74,7 @@ def plain_config_errors(command: str = "drsl run") -> contextlib.AbstractContext
 
 
 @contextlib.contextmanager
-def _make_drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
+def _make_drsl_known(script: Path, argv: Sequence[str], trust: bool) -> Iterator[None]:
     engine, defaults = fastreid.engine, sys.modules["fastreid.engine.defaults"]
     meta_arch, evaluation = fastreid.modeling.meta_arch, fastreid.evaluation
     stock_setup, stock_optimizer = defaults.default_setup, fastreid.solver.build_optimizer
@@ -104,6 +106,7 @@ def _make_drsl_known(script: Path, argv: Sequence[str]) -> Iterator[None]:
         stack.enter_context(as_main_program(script, argv))
         stack.enter_context(silence_old_warnings())
         stack.enter_context(naming_the_key(SKIP))
+        stack.enter_context(guarded_reading(trust))
         stack.enter_context(_add_drsl_to_defaults())
         if not torch.cuda.is_available():
             stack.enter_context(use_plain_loaders("cpu", workers=sys.maxsize))
@@ -138,7 +141,7 @@ def _make_launch(script: Path, argv: Sequence[str]) -> Callable[..., Any]:
             return main_func(*args)
         work = pickle.dumps((main_func, args))  # now, while the script is the main module
         with _keep_main_from_import():
-            call = (script, tuple(argv), work)
+            call = (script, tuple(argv), work, is_trusting())
             return launch(_call_in_process, num_gpus_per_machine, num_machines, machine_rank, dist_url, call)
 
     return launch_script
@@ -156,9 +159,9 @@ def _keep_main_from_import() -> Iterator[None]:
             main.__file__ = file
 
 
-def _call_in_process(script: Path, argv: tuple[str, ...], work: bytes) -> None:
+def _call_in_process(script: Path, argv: tuple[str, ...], work: bytes, trust: bool) -> None:
     """Import the script as :mod:`multiprocessing` would, with DRSL known, and call its function."""
-    with _make_drsl_known(script, argv):
+    with _make_drsl_known(script, argv, trust):
         main = types.ModuleType("__mp_main__")
         main.__dict__.update(runpy.run_path(str(script), run_name="__mp_main__"))
         sys.modules["__main__"] = sys.modules["__mp_main__"] = main

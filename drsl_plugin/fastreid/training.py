@@ -21,6 +21,7 @@ from drsl_plugin.fastreid.targets import check_targets
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -31,7 +32,7 @@ class Job(NamedTuple):
     cfg: ConfigNode
     """The configuration, merged and checked."""
     args: argparse.Namespace
-    """The parsed arguments: ``resume``, ``eval_only``, ``config_file``."""
+    """The parsed arguments: ``resume``, ``eval_only``, ``config_file``, perhaps ``trust_checkpoints``."""
     argv: tuple[str, ...]
     """The arguments as they were given, for ``environment.json``."""
     preset: str | None
@@ -48,7 +49,8 @@ def run_job(job: Job) -> Results | None:
         DRSLError: data, weights or a checkpoint that do not go with the configuration, or a loss that is not finite.
     """
     cfg = job.cfg
-    with _take_log_handlers_off(), silence_old_warnings(), naming_the_key(SKIP):
+    trust = getattr(job.args, "trust_checkpoints", False)
+    with _take_log_handlers_off(), silence_old_warnings(), naming_the_key(SKIP), guarded_reading(trust):
         fastreid.engine.default_setup(cfg, job.args)
         if job.args.eval_only:
             return evaluate(job)

@@ -56,7 +56,7 @@ def evaluate_run(folder: Path) -> RankedRun:
         mark = hashlib.sha256(b"".join(each.tobytes() for each in labels)).hexdigest()
         with whole_file(cache) as unfinished, unfinished.open("wb") as file:
             np.savez(file, ap=ranking.ap, inp=ranking.inp, curves=ranking.curves, test_set=np.array(mark))
-    with np.load(cache) as file:
+    with np.load(cache, allow_pickle=False) as file:
         ap, inp, curves = (file[name] for name in ("ap", "inp", "curves"))
         return RankedRun(
             Ranking(curves.mean(axis=0), float(ap.mean()), float(inp.mean()), ap, inp, curves), str(file["test_set"])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.runs.reading import UnsafeFileError, read_tensors
 
 
 def load(path: str | Path, setting: str) -> dict[str, Any]:
@@ -20,39 +20,21 @@ def load(path: str | Path, setting: str) -> dict[str, Any]:
         setting: the setting that names it, for errors.
 
     Raises:
-        SettingError: there is no such file, or torch cannot read it.
+        SettingError: there is no such file, torch cannot read it, or it would have to be run to be read.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise SettingError(setting, path, "no such file")
     try:
-        with numpy_scalars_allowed():
-            checkpoint = torch.load(path, map_location="cpu")
+        checkpoint = read_tensors(path, map_location="cpu")
+    except UnsafeFileError as error:
+        raise SettingError(setting, path, error.needs) from None
     except Exception as error:  # torch raises what pickle, zipfile and its own reader raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise SettingError(setting, path, f"torch cannot read it ({reason[0]})") from error
     if not isinstance(checkpoint, Mapping):
         raise SettingError(setting, path, f"expected a dictionary of tensors, got {type(checkpoint).__name__}")
     return dict(checkpoint)
-
-
-@contextlib.contextmanager
-def numpy_scalars_allowed() -> Iterator[None]:
-    """Let ``torch.load`` read the numpy scalar that Torchreid's own checkpoints hold as their ``rank1``.
-
-    Cause: ``Engine.save_model`` (Torchreid 0.2.5 from PyPI, 1.4.0 from GitHub) stores ``cmc[0]``; since torch 2.6
-    ``torch.load`` reads tensors and plain types only. To see it gone: ``test_old_checkpoint_needs_the_allow_list``.
-    """
-    import numpy as np
-
-    if tuple(map(int, torch.__version__.split(".")[:2])) < (2, 6):
-        yield
-        return
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(name)) for name in ("float64", "float32", "int64")]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    with torch.serialization.safe_globals([*names, np.dtype, *dtypes]):
-        yield
 
 
 def check_kind(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.runs.reading import UnsafeFileError, is_trusting, refusal
 
 IMAGE_SETS = ("query", "gallery")
 NEEDED_ARRAYS = tuple(f"{part}_{kind}" for part in IMAGE_SETS for kind in ("features", "pids", "camids"))
@@ -67,8 +68,8 @@ def read_features(path: str | Path) -> FeatureFile:
         The arrays; half-precision features in single precision.
 
     Raises:
-        SettingError: not such a file, an array that is missing, of another kind or of another length, or features that
-            are not finite.
+        SettingError: not such a file, arrays of pickled objects where files are not trusted, an array that is missing,
+            of another kind or of another length, or features that are not finite.
     """
     path = Path(path)
     arrays = _load(path)
@@ -86,19 +87,39 @@ def read_features(path: str | Path) -> FeatureFile:
 def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise SettingError(str(path), "", "no such file")
-    names = FeatureFile._fields
     try:
-        with np.load(path) as file:
-            return {name: file[name] for name in file.files if name in names}
-    except PermissionError:
+        if not zipfile.is_zipfile(path):  # numpy unpickles what is neither that nor one array, where it is allowed to
+            raise ValueError("not a zip of arrays")
+        return _load_zip(path)
+    except (PermissionError, SettingError):
         raise
-    except (
-        *_UNREADABLE,
-        TypeError,
-        AttributeError,
-    ) as error:  # the last two: a file of one array, which no `with` takes
-        reason = " ".join(str(error).split()) if zipfile.is_zipfile(path) else "not a zip of arrays"
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split())
         raise SettingError(str(path), "", f"cannot be read as an .npz file: {reason}") from None
+
+
+def _load_zip(path: Path) -> dict[str, Any]:
+    """Read the arrays; those of Python objects, which are pickled, where files are trusted."""
+    trusting = is_trusting()
+    with np.load(path, allow_pickle=trusting) as file:
+        names = [name for name in file.files if name in FeatureFile._fields]
+        pickled = _pickled_arrays(path, names)
+        if pickled and not trusting:
+            raise UnsafeFileError(str(path), "", refusal(f"holds Python objects in {' and '.join(pickled)}"))
+        return {name: np.array(file[name].tolist()) if name in pickled else file[name] for name in names}
+
+
+def _pickled_arrays(path: Path, names: Iterable[str]) -> list[str]:
+    """Return the names of the arrays of Python objects, by their headers alone."""
+    found = []
+    with zipfile.ZipFile(path) as archive:
+        for name in names:
+            with archive.open(f"{name}.npy") as member:
+                is_first = np.lib.format.read_magic(member) == (1, 0)
+                read = np.lib.format.read_array_header_1_0 if is_first else np.lib.format.read_array_header_2_0
+                if read(member)[2].hasobject:
+                    found.append(name)
+    return found
 
 
 def _check_part(path: Path, part: str, arrays: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from drsl_plugin.errors import OneLineParser, SettingError
 from drsl_plugin.presets import preset_name, resolve_config
+from drsl_plugin.runs.reading import OPTION, TRUSTING, trusting_files
 from drsl_plugin.toolbox.keys import SKIP_MEANING
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
@@ -32,12 +33,14 @@ def main(argv: Sequence[str]) -> dict[str, Evaluation]:
         DRSLError: bad input, or a loss that is not finite.
     """
     with processes.join():
-        cfg, preset, wrong = configure(parser().parse_args(argv))
-        return train(cfg, preset=preset, argv=argv, wrong=wrong)
+        args = parser().parse_args(argv)
+        cfg, preset, wrong = configure(args)
+        with trusting_files(args.trust_checkpoints):
+            return train(cfg, preset=preset, argv=argv, wrong=wrong)
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser, with upstream's arguments and no other."""
+    """Return the parser, with upstream's arguments and ``--trust-checkpoints``."""
     parser = OneLineParser(
         prog="drsl torchreid",
         description="Train or evaluate with Torchreid; loss.name is softmax, triplet or drsl.",
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("-t", "--targets", nargs="+", help="data sets to evaluate on")
     parser.add_argument("--transforms", nargs="+", help="augmentations of the training images")
     parser.add_argument("--root", default="", help="folder that holds the data sets")
+    parser.add_argument(OPTION, action="store_true", help=TRUSTING)
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="`key value` pairs, last: train.lr 0.001 loss.name drsl")
     return parser
 

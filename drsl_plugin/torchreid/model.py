@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import nn
 
 from drsl_plugin.errors import SettingError
-from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.pretrained import explained_download
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
@@ -24,7 +25,7 @@ def build_model(cfg: ConfigNode, num_classes: int) -> nn.Module:
     """
     print(f"Building model: {cfg.model.name}")
     download = explained_download("model.pretrained", cfg.model.name, enabled=cfg.model.pretrained)
-    with processes.let_main_go_first(), download:
+    with processes.let_main_go_first(), guarded_reading(), download:
         model: nn.Module = torchreid.models.build_model(
             name=cfg.model.name,
             num_classes=num_classes,
@@ -50,7 +51,7 @@ def _load_weights(model: nn.Module, path: str) -> None:
     if 2 * fitting < len(own):  # a classifier for other identities is no other model
         needs = f"weights of another model, {fitting} of the {len(own)} tensors of {type(model).__name__} are in it "
         raise SettingError("model.load_weights", path, f"{needs}with their shape")
-    with numpy_scalars_allowed():
+    with guarded_reading():
         torchreid.utils.load_pretrained_weights(model, path)
 
 

@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from drsl_plugin.errors import SettingError, raise_all
-from drsl_plugin.runs.checkpoint_files import load, numpy_scalars_allowed
+from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
 from drsl_plugin.toolbox.patching import replaced, replaced_all
 from drsl_plugin.toolbox.types import ConfigNode
@@ -50,8 +51,8 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.enter_context(replaced(sys, "stdout", Console(sys.stdout)))  # upstream's Logger closes what it gets
         stack.enter_context(_flat_modules())
         configs = stack.enter_context(_drsl_in_default_config(script))
-        stack.enter_context(numpy_scalars_allowed())
         stack.enter_context(rank_any_gallery())
+        stack.enter_context(guarded_reading())
         register()
         stack.callback(unregister)
         stack.enter_context(_drsl_for_triplet(configs, argv))

@@ -10,6 +10,7 @@ import torch
 
 from drsl_plugin.errors import SettingError, raise_all
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.building import build_engine
@@ -59,7 +60,7 @@ def train(
     processes.start(cfg.use_gpu)
     torchreid.utils.set_random_seed(cfg.train.seed)
     torch.backends.cudnn.benchmark = bool(cfg.use_gpu)
-    with RunLog(echo=not quiet) as log, reading_images():
+    with RunLog(echo=not quiet) as log, guarded_reading(), reading_images():
         print(f"Show configuration\n{cfg}\n")
         with processes.let_main_go_first():  # some data sets write a file when they are first read
             datamanager = build_datamanager(cfg)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -203,7 +204,7 @@ BAD_FILES: list[tuple[Callable[[Path], Any], str]] = [
     (change("query_features", lambda x: x[:0]), "query_features: a row of numbers an image, not"),
     (change("gallery_features", lambda x: x.astype(str)), "gallery_features: a row of numbers an image, not <U"),
     (change("query_pids", lambda x: x.astype(float)), "query_pids: integers, not float64"),
-    (change("query_pids", lambda x: x.astype(object)), "cannot be read as an .npz file: Object arrays"),
+    (change("query_pids", lambda x: x.astype(object)), "holds Python objects in query_pids; to read that is to run"),
     (change("query_features", spoilt), "query_features: NaN or infinity in 2 of 10 rows"),
     (change("gallery_features", spoilt), "gallery_features: NaN or infinity in 2 of 80 rows"),
     (change("query_pids", lambda x: x + 100), "no query has a correct match in the gallery from another camera"),
@@ -223,6 +224,44 @@ def test_bad_files_are_one_line(tmp_path: Path, write: Callable[[Path], Any], me
     path = tmp_path / "bad.npz"
     write(path)
     check_one_line(evaluate("--features", path, "--json"), f"{path}: {message}")
+
+
+class Payload:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, (str(self.marker), "w")
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("whole_run", [False, True])
+def test_a_hostile_file(trust: bool, whole_run: bool, tmp_path: Path) -> None:
+    marker, path = tmp_path / "executed", tmp_path / "features-market1501.npz"
+    made = arrays()
+    paths = np.array([*(f"{i}.jpg" for i in range(9)), Payload(marker)], dtype=object)
+    np.savez(path, **{**made, "query_paths": paths, "query_pids": made["query_pids"].astype(object)})
+    where = (tmp_path,) if whole_run else ("--features", path)
+    result = evaluate(*where, "--json", *["--trust-checkpoints"] * trust)
+    assert marker.exists() == trust
+    if not trust:
+        check_one_line(result, f"{path}: holds Python objects in query_pids and query_paths; to read that is to run it")
+        assert "; --trust-checkpoints reads it" in result.stderr
+
+
+def test_what_is_trusted_is_evaluated(tmp_path: Path) -> None:
+    made = arrays()
+    np.savez(tmp_path / "plain.npz", **made)
+    np.savez(tmp_path / "objects.npz", **{key: each.astype(object) for key, each in made.items()})
+    found = [evaluate("--features", path, "--json", "--trust-checkpoints").stdout for path in tmp_path.glob("*.npz")]
+    assert found[0] == found[1] != ""
+
+
+def test_a_pickle_in_a_features_place_is_not_read_even_where_it_is_trusted(tmp_path: Path) -> None:
+    path, marker = tmp_path / "features.npz", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Payload(marker)))
+    check_one_line(evaluate("--features", path, "--trust-checkpoints"), "not a zip of arrays")
+    assert not marker.exists()
 
 
 def test_bad_run_folders_are_one_line(run: Path, file: Path, tmp_path: Path) -> None:
