@@ -16,7 +16,7 @@ from drsl_plugin.presets import copy_preset, preset_names, preset_path, preset_t
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs" / "fastreid"
 PROJECT = REPOSITORY / "projects" / "DRSL" / "configs"
-SHARE = 1.0
+SHARE = 0.3
 """Of the training images, in a memory."""
 MODELS = ("bagtricks_R50", "AGW_R50", "sbs_R50", "mgn_R50-ibn", "osnet_x1_0")
 DATASETS = ("Market1501", "MSMT17", "CUHK03")
