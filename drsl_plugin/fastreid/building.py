@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import logging
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.compat import is_cpu, keep_images, use_plain_loaders
 from drsl_plugin.fastreid.datasets import check_batches
 from drsl_plugin.fastreid.evaluation import FeatureEvaluator
 from drsl_plugin.fastreid.host import fastreid
+from drsl_plugin.fastreid.ineffective import check_frozen_layers
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.reading import checked_sets
 from drsl_plugin.fastreid.recording import LinePrinter
 from drsl_plugin.fastreid.targets import check_loader
+from drsl_plugin.fastreid.telling import tell_results
 from drsl_plugin.fastreid.types import EventWriter, Results
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -28,6 +32,20 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
     def build_model(cls, cfg: ConfigNode) -> nn.Module:
         """Build the model, with DRSL where ``MODEL.LOSSES.NAME`` holds it."""
         return build_model(cfg, super().build_model)
+
+    @classmethod
+    def build_optimizer(cls, cfg: ConfigNode, model: nn.Module) -> tuple[torch.optim.Optimizer, object]:
+        """Build the optimizer, and what wraps the parameters.
+
+        Raises:
+            SettingError: it cannot be built with these settings, or ``MODEL.FREEZE_LAYERS`` are none of the model's.
+        """
+        check_frozen_layers(cfg, model)
+        try:
+            optimizer, wrapper = super().build_optimizer(cfg, model)
+        except ValueError as error:  # of torch, which knows what its optimizers take
+            raise SettingError("SOLVER.OPT", cfg.SOLVER.OPT, str(error)) from error
+        return optimizer, wrapper
 
     @classmethod
     def build_train_loader(cls, cfg: ConfigNode) -> DataLoader[object]:
@@ -79,15 +97,21 @@ class TrainerParts(fastreid.engine.DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: ConfigNode, model: nn.Module) -> Results:
-        """Evaluate as FastReID does, and leave each layer in the mode it was in: frozen ones stay frozen."""
+        """Evaluate as FastReID does, target by target; leave each layer in its mode: frozen ones stay frozen."""
         modes = {module: module.training for module in model.modules()}
+        results: dict[str, Results] = {}
         try:
             with keep_images(model):
-                results: Results = super().test(cfg, model)
-                return results
+                for target in cfg.DATASETS.TESTS:
+                    alone = cfg.clone()
+                    alone.defrost()
+                    alone.DATASETS.TESTS = (target,)
+                    results[target] = super().test(alone, model)
+                    tell_results(target, results[target])
         finally:
             for module, mode in modes.items():
                 module.training = mode
+        return results if len(results) != 1 else results[target]
 
 
 def switch_amp_off_on_cpu(cfg: ConfigNode) -> ConfigNode:

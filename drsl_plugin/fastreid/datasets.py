@@ -13,6 +13,7 @@ from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.toolbox import TOOLBOX
+from drsl_plugin.toolbox.rules import named_twice
 from drsl_plugin.toolbox.types import ConfigNode
 
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
@@ -45,6 +46,7 @@ def dataset_problems(cfg: ConfigNode, keys: Sequence[str] = ("NAMES", "TESTS")) 
         setting = f"DATASETS.{key}"
         if not cfg.DATASETS[key]:
             yield SettingError(setting, "()", 'names no data set, for example ("Market1501",)')
+        yield from named_twice(setting, cfg.DATASETS[key])
         for name in cfg.DATASETS[key]:
             if name in registry:
                 yield from _layout_problems(name, registry[name], key)

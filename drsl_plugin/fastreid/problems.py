@@ -9,6 +9,7 @@ from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.choices import SAMPLERS, device_problems, unknown_names, unsupported_settings
 from drsl_plugin.fastreid.compat import is_cpu_run
 from drsl_plugin.fastreid.datasets import IDENTITY_SAMPLERS, dataset_problems
+from drsl_plugin.fastreid.ineffective import ineffective_settings
 from drsl_plugin.fastreid.keys import DRSL_KEYS
 from drsl_plugin.fastreid.loss_names import DRSL_NAME, loss_name_problems
 from drsl_plugin.toolbox.merging import leaves
@@ -31,7 +32,10 @@ AT_LEAST = {
     **dict.fromkeys(("SOLVER.MAX_EPOCH", "SOLVER.IMS_PER_BATCH", "SOLVER.CHECKPOINT_PERIOD"), 1),
     **dict.fromkeys(("TEST.EVAL_PERIOD", "TEST.IMS_PER_BATCH", "DATALOADER.NUM_INSTANCE"), 1),
     **dict.fromkeys(("DATALOADER.NUM_WORKERS", "SOLVER.WARMUP_ITERS", "SOLVER.DELAY_EPOCHS"), 0),
-    **dict.fromkeys(("SOLVER.FREEZE_ITERS", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY"), 0),
+    **dict.fromkeys(("SOLVER.FREEZE_ITERS", "SOLVER.BASE_LR", "SOLVER.WEIGHT_DECAY", "SOLVER.GAMMA"), 0),
+    **dict.fromkeys(("SOLVER.MOMENTUM", "SOLVER.WARMUP_FACTOR", "SOLVER.BIAS_LR_FACTOR", "SOLVER.HEADS_LR_FACTOR"), 0),
+    **dict.fromkeys(("SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.ETA_MIN_LR"), 0),
+    **dict.fromkeys(("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "TEST.AQE.QE_TIME", "TEST.AQE.QE_K"), 0),
 }
 
 
@@ -63,6 +67,7 @@ def config_problems(cfg: ConfigNode, processes: int = 1, *, evaluate_only: bool 
     yield from _ranges(cfg)
     yield from unknown_names(cfg)
     yield from unsupported_settings(cfg)
+    yield from ineffective_settings(cfg)
     yield from _files(cfg)
     yield from loss_name_problems(cfg)
     if 1 <= cfg.TEST.IMS_PER_BATCH < processes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 from drsl_plugin.fastreid.compat import is_cpu, share_buffers
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.logged_parts import PARTS
+from drsl_plugin.fastreid.safekeeping import is_evaluation_owed, kept_while_evaluated
+from drsl_plugin.fastreid.telling import Listener, hear_results
 from drsl_plugin.fastreid.temperature import TEMPERATURE
 from drsl_plugin.fastreid.types import EventStorage, Results, Trainer
+from drsl_plugin.runs.failures import explain_failure
 from drsl_plugin.runs.folder import RunFolder, environment
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -41,7 +45,8 @@ class RunRecorder(fastreid.engine.train_loop.HookBase):
             )
             for name in ("last_checkpoint", "model_best.pth"):
                 Path(self._folder.path, name).unlink(missing_ok=True)
-        self._folder.start(self.trainer.cfg.dump(), self._describe(), epochs_done=done)
+        evaluated = not is_evaluation_owed(self.trainer.cfg, done)
+        self._folder.start(self.trainer.cfg.dump(), self._describe(), epochs_done=done, evaluated=evaluated)
 
     def after_step(self) -> None:
         """Write the step's losses, the parts of DRSL and the learning rate."""
@@ -78,18 +83,38 @@ def record_evaluation(folder: RunFolder, targets: Sequence[str], results: Mappin
         folder.log(**at, target=target, mAP=float(values["mAP"]) / 100, mINP=float(values["mINP"]) / 100, **ranks)
 
 
+def write_rows(folder: RunFolder, **at: Any) -> Listener:
+    """Return what writes each target's results into a run folder; the arguments are :func:`record_evaluation`'s."""
+
+    def write(target: str, results: Results) -> None:
+        record_evaluation(folder, [target], results, **at)
+
+    return write
+
+
 def record_each(evaluate: Callable[[], Results], trainer: Trainer) -> Callable[[], Results]:
-    """Return an evaluation of a training whose results are written down in the run folder."""
+    """Return an evaluation of a training that may fail, and whose results are written down as they come."""
 
     def evaluate_and_record() -> Results:
         share_buffers(trainer.model)
-        results = evaluate()
-        if results:
-            at = {"step": trainer.iter, "epoch": trainer.epoch + 1}
-            record_evaluation(RunFolder(trainer.cfg.OUTPUT_DIR), trainer.cfg.DATASETS.TESTS, results, **at)
+        folder, targets = RunFolder(trainer.cfg.OUTPUT_DIR), trainer.cfg.DATASETS.TESTS
+        at = {"step": trainer.iter, "epoch": trainer.epoch + 1}
+        what = f"evaluation of {', '.join(targets)} after epoch {at['epoch']}"
+        with kept_while_evaluated(trainer), hear_results(write_rows(folder, **at)) as told:
+            way_on = f"--resume goes on from {trainer.checkpointer.get_checkpoint_file()}, and evaluates again"
+            with explain_failures(folder, what, way_on):
+                results = evaluate()
+        if results and not told:  # of a team's own `test`
+            record_evaluation(folder, targets, results, **at)
         return results
 
     return evaluate_and_record
+
+
+def explain_failures(folder: RunFolder, what: str, way_on: str) -> contextlib.AbstractContextManager[None]:
+    """Say in one line how to evaluate again where an evaluation fails; the main process does, for all."""
+    is_main: bool = fastreid.utils.comm.is_main_process()
+    return explain_failure(folder, what, way_on) if is_main else contextlib.nullcontext()
 
 
 def describe_run(cfg: ConfigNode, seed: int, argv: Sequence[str] = (), preset: str | None = None) -> dict[str, Any]:

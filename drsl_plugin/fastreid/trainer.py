@@ -24,6 +24,7 @@ from drsl_plugin.fastreid.loss_names import DRSL_NAME
 from drsl_plugin.fastreid.memory import KEY, Memories, build_waiting_hooks, make_memory
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.recording import RunRecorder, describe_run, name_a_loss_alone, record_each
+from drsl_plugin.fastreid.safekeeping import is_evaluation_owed, make_up_for_evaluation
 from drsl_plugin.fastreid.seeding import choose_seed, end_data, seed_process, start_epoch_of_data
 from drsl_plugin.fastreid.sub_batches import find_sub_batch, step_in_sub_batches
 from drsl_plugin.fastreid.targets import check_targets
@@ -66,6 +67,7 @@ class DRSLTrainer(TrainerParts):
     checkpointer: Any
     _periodic: Any = None
     """FastReID's hook that saves checkpoints; a team's own hooks may have none."""
+    _owes_evaluation = False
 
     def __init__(self, cfg: ConfigNode, argv: Sequence[str] = (), preset: str | None = None) -> None:
         """Seed, and build data, model, optimizer, schedulers, checkpointer and hooks."""
@@ -79,16 +81,19 @@ class DRSLTrainer(TrainerParts):
             Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         with wrap_without_cuda(cfg):
             super().__init__(cfg)
+        if self._reads_as_stock("TESTS"):
+            check_targets(cfg)
         keep_gradient_buffers(self.optimizer)
 
     def _check(self, cfg: ConfigNode) -> None:
         """Check the configuration, and the data sets that no trainer of a team's own reads in its own way."""
         errors = list(config_problems(cfg, processes=fastreid.utils.comm.get_world_size()))
-        names = {"NAMES": "build_train_loader", "TESTS": "build_test_loader"}
-        keys = [k for k, n in names.items() if getattr(type(self), n).__func__ is getattr(DRSLTrainer, n).__func__]
-        raise_all([*errors, *dataset_problems(cfg, keys)])
-        if "TESTS" in keys:
-            check_targets(cfg)
+        raise_all([*errors, *dataset_problems(cfg, [key for key in ("NAMES", "TESTS") if self._reads_as_stock(key)])])
+
+    def _reads_as_stock(self, key: str) -> bool:
+        """Tell whether a key of ``DATASETS`` is read as FastReID does, and in no way of a team's own."""
+        name = {"NAMES": "build_train_loader", "TESTS": "build_test_loader"}[key]
+        return getattr(type(self), name).__func__ is getattr(DRSLTrainer, name).__func__
 
     def build_hooks(self) -> list[Any]:
         """Build FastReID's hooks, which save more than its own and write the run folder."""
@@ -127,7 +132,8 @@ class DRSLTrainer(TrainerParts):
             DRSLError: a checkpoint of another model or optimizer, or of a run that is finished.
         """
         super().resume_or_load(resume)
-        if self.start_epoch >= self.max_epoch:
+        self._owes_evaluation = is_evaluation_owed(self.cfg, self.start_epoch)
+        if self.start_epoch > self.max_epoch or (self.start_epoch == self.max_epoch and not self._owes_evaluation):
             needs = (
                 f"the run in OUTPUT_DIR {self.cfg.OUTPUT_DIR} has all of its SOLVER.MAX_EPOCH {self.max_epoch} epochs "
                 "behind it; a larger one trains on, --eval-only evaluates"
@@ -146,6 +152,12 @@ class DRSLTrainer(TrainerParts):
         with hide_known_errors():
             results: Results | None = super().train()
             return results
+
+    def before_train(self) -> None:
+        """Begin a training; one that goes on makes up for an evaluation that was due and did not end."""
+        super().before_train()
+        if self._owes_evaluation:
+            make_up_for_evaluation(self, self.start_epoch)
 
     def before_epoch(self) -> None:
         """Begin an epoch: with random numbers that follow from the seed and the epoch alone."""

@@ -15,9 +15,10 @@ from drsl_plugin.fastreid.checkpoints import ExactCheckpointer
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import SKIP
 from drsl_plugin.fastreid.problems import problems
-from drsl_plugin.fastreid.recording import describe_run, record_evaluation
+from drsl_plugin.fastreid.recording import describe_run, explain_failures, write_rows
 from drsl_plugin.fastreid.seeding import choose_seed, seed_process
 from drsl_plugin.fastreid.targets import check_targets
+from drsl_plugin.fastreid.telling import hear_results
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
@@ -80,13 +81,15 @@ def evaluate(job: Job) -> Results:
     seed_process(seed)
     model = DRSLTrainer.build_model(cfg)
     ExactCheckpointer(model).load_for_evaluation(cfg.MODEL.WEIGHTS)
-    results: Results = DRSLTrainer.test(cfg, model)
-    if fastreid.utils.comm.is_main_process():
-        folder = RunFolder(cfg.OUTPUT_DIR)
-        if not folder.metrics.exists():  # beside a training, leave its files
-            folder.start(cfg.dump(), describe_run(cfg, seed, job.argv, job.preset), epochs_done=0)
-        record_evaluation(folder, cfg.DATASETS.TESTS, results, step=None, epoch=None, weights=cfg.MODEL.WEIGHTS)
-    return results
+    folder = RunFolder(cfg.OUTPUT_DIR)
+    if fastreid.utils.comm.is_main_process() and not folder.metrics.exists():  # beside a training, leave its files
+        folder.start(cfg.dump(), describe_run(cfg, seed, job.argv, job.preset), epochs_done=0)
+    failing = explain_failures(
+        folder, f"evaluation of {', '.join(cfg.DATASETS.TESTS)}", "the same command does it again"
+    )
+    with failing, hear_results(write_rows(folder, step=None, epoch=None, weights=cfg.MODEL.WEIGHTS)):
+        found: Results = DRSLTrainer.test(cfg, model)
+    return found
 
 
 def check_run(cfg: ConfigNode, args: argparse.Namespace, processes: int = 1) -> None:

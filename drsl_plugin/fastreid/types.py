@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -37,6 +37,8 @@ class Loop(Protocol):
 class EventStorage(Protocol):
     """Where FastReID's training keeps what it tells of its steps."""
 
+    epoch: int
+
     def latest(self) -> Mapping[str, tuple[float, int]]:
         """Return each value by its name, with its step."""
 
@@ -45,12 +47,17 @@ class EventStorage(Protocol):
 
 
 class Trainer(Protocol):
-    """FastReID's ``DefaultTrainer`` while it trains."""
+    """A :class:`~drsl_plugin.fastreid.DRSLTrainer` while it trains."""
 
     cfg: Any
     model: nn.Module
     iter: int
     epoch: int
+    max_epoch: int
+    storage: EventStorage
+    checkpointer: Any
+    _hooks: Sequence[Any]
+    _periodic: Any
 
 
 class EventWriter(Protocol):

@@ -41,17 +41,20 @@ class RunFolder:
         self.path = Path(path)
         self.metrics = self.path / "metrics.jsonl"
 
-    def start(self, config: str, environment: Mapping[str, Any], epochs_done: int) -> None:
+    def start(self, config: str, environment: Mapping[str, Any], epochs_done: int, *, evaluated: bool = True) -> None:
         """Write the configuration and the environment; keep the metrics of the epochs that a resumed run has done.
 
         Args:
             config: the resolved configuration, YAML.
             environment: of :func:`environment`.
             epochs_done: 0 for a new run, whose metrics start anew.
+            evaluated: whether the evaluation of the last of these epochs ended; if not, all of it is made up for.
         """
         self.write_text("config.yaml", config)
         self.write_text("environment.json", json.dumps(environment, indent=2) + "\n")
         kept = [row for row in self.rows() if (row["epoch"] or 0) <= epochs_done] if epochs_done else []
+        if not evaluated:
+            kept = [row for row in kept if row["epoch"] != epochs_done or "mAP" not in row]
         self.write_text("metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     def log(self, **values: Any) -> None:

@@ -46,6 +46,17 @@ def below_least(values: Mapping[str, Any], least: Mapping[str, float]) -> Iterat
             yield SettingError(key, value, f"must be {kind}{least[key]} or above")
 
 
+def named_twice(setting: str, names: Sequence[str]) -> Iterator[SettingError]:
+    """Yield an error for each data set that a list names more than once: its images would count as others'.
+
+    Args:
+        setting: the list's key or option.
+        names: what it has.
+    """
+    for name in dict.fromkeys(name for at, name in enumerate(names) if name in names[:at]):
+        yield SettingError(setting, name, f"named {list(names).count(name)} times; once is enough")
+
+
 def missing_file(setting: Keyed, *, home: bool = True) -> Iterator[SettingError]:
     """Yield an error where a key names a file that is not there; an empty one names none, an address is left alone.
 

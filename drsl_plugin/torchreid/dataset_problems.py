@@ -10,6 +10,7 @@ from typing import Any
 from drsl_plugin.data.catalogue import getting
 from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
+from drsl_plugin.toolbox.rules import named_twice
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.host import registry, torchreid
 
@@ -24,6 +25,7 @@ def dataset_problems(cfg: ConfigNode) -> Iterator[SettingError]:
     for option, names in (("--sources", cfg.data.sources), ("--targets", cfg.data.targets)):
         if not names:
             yield SettingError(option, "[]", f"names no data set (known: {', '.join(sorted(datasets(cfg)))})")
+        yield from named_twice(option, names)
         for name in names:
             if name not in told:
                 yield from _dataset_problem(cfg, option, name)

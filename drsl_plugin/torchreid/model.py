@@ -37,7 +37,8 @@ def build_model(cfg: ConfigNode, num_classes: int) -> nn.Module:
     print(f"Model complexity: params={parameters:,} flops={operations:,}")
     if cfg.model.load_weights:
         _load_weights(model, cfg.model.load_weights)
-    _check_open_layers(cfg, model)
+    if not cfg.test.evaluate:
+        _check_layers(cfg, model)
     return model
 
 
@@ -55,10 +56,15 @@ def _load_weights(model: nn.Module, path: str) -> None:
         torchreid.utils.load_pretrained_weights(model, path)
 
 
-def _check_open_layers(cfg: ConfigNode, model: nn.Module) -> None:
-    if cfg.train.fixbase_epoch < 1:
-        return
-    for layer in cfg.train.open_layers:
-        if not hasattr(model, layer):
-            known = ", ".join(name for name, _ in model.named_children())
-            raise SettingError("train.open_layers", layer, f"{cfg.model.name} has no such layer; it has {known}")
+def _check_layers(cfg: ConfigNode, model: nn.Module) -> None:
+    """Check that the layers are there which the run begins with, or which have a learning rate of their own."""
+    train, known = cfg.train, [name for name, _ in model.named_children()]
+    named = {
+        "train.open_layers": train.open_layers if train.fixbase_epoch > 0 else [],
+        "train.new_layers": train.new_layers if train.staged_lr else [],
+    }
+    for key, layers in named.items():
+        for layer in layers:
+            if layer not in known:
+                needs = f"{cfg.model.name} has no such layer; it has {', '.join(known)}"
+                raise SettingError(key, layer, needs)

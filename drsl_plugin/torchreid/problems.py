@@ -13,6 +13,7 @@ from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.config import settings
 from drsl_plugin.torchreid.dataset_problems import dataset_problems
 from drsl_plugin.torchreid.host import registry, torchreid
+from drsl_plugin.torchreid.ineffective import ineffective_settings
 from drsl_plugin.torchreid.training_problems import training_problems
 
 LOSSES = ("softmax", "triplet", "drsl")
@@ -23,6 +24,8 @@ AT_LEAST = {
     **dict.fromkeys(("train.stepsize", "test.batch_size", "test.ranks", "test.visrank_topk"), 1),
     **dict.fromkeys(("data.workers", "train.fixbase_epoch", "train.start_epoch", "train.seed"), 0),
     **dict.fromkeys(("train.lr", "train.weight_decay", "loss.triplet.weight_t", "loss.triplet.weight_x"), 0),
+    **dict.fromkeys(("train.gamma", "train.base_lr_mult", "sgd.momentum", "rmsprop.alpha"), 0),
+    **dict.fromkeys(("adam.beta1", "adam.beta2", "data.split_id", "test.start_eval"), 0),
 }
 
 
@@ -44,12 +47,14 @@ def problems(cfg: ConfigNode, processes: int = 1) -> Iterator[SettingError]:
     yield from wrong
     keys = {error.setting for error in wrong}
     yield from _unknown_transforms(cfg)
+    yield from _normalisation_problems(cfg)
     if "data.type" not in keys:
         yield from dataset_problems(cfg)
     if "loss.name" not in keys:
         yield from training_problems(cfg, processes, keys)
     for key, path in (("model.load_weights", cfg.model.load_weights), ("model.resume", cfg.model.resume)):
         yield from missing_file(Keyed(key, path))
+    yield from ineffective_settings(cfg)
     yield from _evaluation_problems(cfg)
     yield from bad_folder(Keyed("data.save_dir", cfg.data.save_dir))
 
@@ -98,6 +103,13 @@ def _unknown_transforms(cfg: ConfigNode) -> Iterator[SettingError]:
     for name in cfg.data.transforms:
         if name.lower() not in TRANSFORMS:
             yield SettingError("data.transforms", name, f"unknown; Torchreid knows {', '.join(TRANSFORMS)}")
+
+
+def _normalisation_problems(cfg: ConfigNode) -> Iterator[SettingError]:
+    for key, values in (("data.norm_mean", cfg.data.norm_mean), ("data.norm_std", cfg.data.norm_std)):
+        if len(values) != 3 or (key == "data.norm_std" and min(values) <= 0):
+            above = " above 0" * (key == "data.norm_std")
+            yield SettingError(key, values, f"expected a number{above} for each of red, green and blue")
 
 
 def _evaluation_problems(cfg: ConfigNode) -> Iterator[SettingError]:

@@ -55,7 +55,8 @@ class RecordedRun(SharedRun):
         self._best = -math.inf
         self._step = 0
         if not (kwargs.get("test_only") and self.folder.metrics.exists()):  # beside a training, leave its files
-            self.folder.start(self.record.config, self.record.environment, epochs_done=kwargs.get("start_epoch", 0))
+            done, evaluated = kwargs.get("start_epoch", 0), resumed is None or was_evaluated(resumed[1])
+            self.folder.start(self.record.config, self.record.environment, epochs_done=done, evaluated=evaluated)
         try:
             with processes.end_together():
                 if resumed is not None and not kwargs.get("test_only"):
@@ -145,9 +146,9 @@ class RecordedRun(SharedRun):
         """Say what is evaluated, and how to do it again."""
         what = f"evaluation of {self._target}"
         if not self._step:
-            return what, "the same command evaluates again"
+            return what, "the same command does it again"
         last = self.checkpoints[0] if self.checkpoints else self.record.resumed and self.record.resumed[0]
-        return f"{what} after epoch {self.epoch + 1}", f"{RESUME} {last} evaluates again, and goes on"
+        return f"{what} after epoch {self.epoch + 1}", f"{RESUME} {last} goes on from there, and evaluates again"
 
     def _arrays(self, target: str) -> dict[str, Any]:
         query, gallery = self.datamanager.fetch_test_loaders(target)

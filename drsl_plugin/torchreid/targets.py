@@ -74,5 +74,5 @@ def _batch_equal_tracklets(loader: DataLoader[Any]) -> DataLoader[Any]:
             batches[-1].append(index)
         else:
             batches.append([index])
-    kept = {"num_workers": loader.num_workers, "pin_memory": loader.pin_memory}
+    kept = {name: getattr(loader, name) for name in ("num_workers", "pin_memory", "worker_init_fn")}
     return DataLoader(loader.dataset, batch_sampler=batches, **kept)  # type: ignore[arg-type]

@@ -82,7 +82,10 @@ def _build_run(
     model = build_model(cfg, datamanager.num_train_pids)
     if cfg.use_gpu:
         model = parallelize(model)
-    optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))
+    try:
+        optimizer = torchreid.optim.build_optimizer(model, **optimizer_kwargs(cfg))
+    except ValueError as error:  # of torch, which knows what its optimizers take
+        raise SettingError("train.optim", cfg.train.optim, str(error)) from error
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
     checkpoint = None
     if cfg.model.resume:

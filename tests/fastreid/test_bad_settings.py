@@ -55,6 +55,22 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
         ("DATALOADER.SAMPLER_TRAIN TrainingSampler: puts positives in a batch only by chance", "NaiveIdentitySampler"),
     ),
     ({"DATALOADER.SAMPLER_TRAIN": "SetReWeightSampler"}, ("DATALOADER.SAMPLER_TRAIN SetReWeightSampler: never",)),
+    # What would have no effect, or ends in torch's own words
+    ({"INPUT.AUTOAUG.ENABLED": True}, ("INPUT.AUTOAUG.ENABLED True: never happens with INPUT.AUTOAUG.PROB 0.0",)),
+    ({"INPUT.AUGMIX.ENABLED": True}, ("INPUT.AUGMIX.ENABLED True: never happens with INPUT.AUGMIX.PROB 0.0",)),
+    ({"INPUT.FLIP.PROB": -2.0}, ("INPUT.FLIP.PROB -2.0: must be a probability, from 0 to 1",)),
+    ({"INPUT.REA.PROB": 7.0}, ("INPUT.REA.PROB 7.0: must be a probability, from 0 to 1",)),
+    ({"INPUT.PADDING.ENABLED": True, "INPUT.PADDING.MODE": "mirror"}, ("INPUT.PADDING.MODE mirror: unknown", "edge")),
+    (
+        {"SOLVER.CLIP_GRADIENTS.ENABLED": True, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "hard"},
+        ("SOLVER.CLIP_GRADIENTS.CLIP_TYPE hard: unknown; one of norm, value",),
+    ),
+    (
+        {"TEST.PRECISE_BN.ENABLED": True, "TEST.PRECISE_BN.DATASET": "Market"},
+        ("TEST.PRECISE_BN.DATASET Market: unknown", "Market1501"),
+    ),
+    ({"MODEL.PIXEL_STD": "[50.0, 0.0, 50.0]"}, ("MODEL.PIXEL_STD [50.0, 0.0, 50.0]: images are divided by it",)),
+    ({"SOLVER.GAMMA": -1.0}, ("SOLVER.GAMMA -1.0: must be 0 or above",)),
     ({"SOLVER.CHECKPOINT_PERIOD": 0}, ("SOLVER.CHECKPOINT_PERIOD 0: must be 1 or above",)),
     ({"SOLVER.BASE_LR": "float('nan')"}, ("SOLVER.BASE_LR",)),
     ({"SOLVER.WARMUP_ITERS": -1}, ("SOLVER.WARMUP_ITERS -1: must be 0 or above",)),
@@ -183,3 +199,19 @@ def test_data_that_do_not_go_with_the_settings(
     message = host.refusal(output, **changes)
     assert [words for words in expected if words not in message] == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"MODEL.FREEZE_LAYERS": '("bakcbone",)', "SOLVER.FREEZE_ITERS": 2},
+            "MODEL.FREEZE_LAYERS bakcbone: Baseline has no such layer; it has backbone, heads",
+        ),
+        ({"SOLVER.OPT": "SGD", "SOLVER.MOMENTUM": 0.0, "SOLVER.NESTEROV": True}, "SOLVER.OPT SGD: Nesterov momentum"),
+    ],
+    ids=["frozen layers", "optimizer"],
+)
+def test_what_only_the_model_tells(changes: dict[str, object], expected: str, output: Path, host: FastReID) -> None:
+    assert host.refusal(output, **changes).startswith(expected)
+    assert not output.exists()

@@ -6,6 +6,8 @@ the docstring names can go.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from toys import Toy, batches, build_test_loader, config, take_steps
@@ -107,3 +109,13 @@ def test_stock_model_changes_its_images() -> None:
     with torch.no_grad():
         torch.testing.assert_close(model({"images": images}), kept)
     assert not images.eq(200).any()
+
+
+def test_stock_trainer_evaluates_before_it_saves() -> None:
+    """When it fails, FastReID saves before it evaluates, and ``safekeeping.kept_while_evaluated`` can go."""
+    model = Toy()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": {}, "checkpointer": None, "build_writers": list}
+    hooks = fastreid.engine.DefaultTrainer.build_hooks(SimpleNamespace(cfg=get_cfg(), **parts))
+    kinds = [type(hook).__name__ for hook in hooks]
+    assert kinds.index("EvalHook") < kinds.index("PeriodicCheckpointer")

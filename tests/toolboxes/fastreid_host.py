@@ -60,6 +60,7 @@ class FastReID(Host):
         "triplet": {"loss_triplet", "loss_cls"},
         "classes": {"loss_cls"},
     }
+    several_sources = "DATASETS.NAMES"
     ranks = (1, 5, 10)
     other_states = (
         ("optimizer", "SGD", "SGD"),
@@ -180,6 +181,18 @@ class FastReID(Host):
     def random_patch(self) -> type:
         found: type = self.package.data.transforms.transforms.RandomPatch
         return found
+
+    @contextlib.contextmanager
+    def named_again(self, name: str) -> Iterator[None]:
+        known = self.package.data.datasets.DATASET_REGISTRY._obj_map
+        known[name] = self.data_set
+        try:
+            yield
+        finally:
+            known.pop(name)
+
+    def evaluated_on(self, *names: str) -> dict[str, Any]:
+        return {"DATASETS.TESTS": str(names)}
 
     def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
         return 1 - torch.nn.functional.normalize(queries) @ torch.nn.functional.normalize(gallery).T

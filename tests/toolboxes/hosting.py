@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -62,6 +63,8 @@ class Host(ABC):
     """What an error names that tells of a loss which is not finite."""
     ranks: tuple[int, ...]
     """The ranks of its evaluations."""
+    several_sources: str
+    """Its key of the data sets to train on."""
     other_states: tuple[tuple[str, str, str], ...]
     """Settings whose state is not that of the smallest run, their values, and what an error calls these."""
     of_first_process: frozenset[str] = frozenset()
@@ -208,6 +211,14 @@ class Host(ABC):
     @abstractmethod
     def random_patch(self) -> type:
         """The toolbox's class that pastes patches of other images."""
+
+    @abstractmethod
+    def named_again(self, name: str) -> AbstractContextManager[None]:
+        """Know the data set under another name, too."""
+
+    @abstractmethod
+    def evaluated_on(self, *names: str) -> dict[str, Any]:
+        """The settings of a run that evaluates on these data sets."""
 
     @abstractmethod
     def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:

@@ -91,3 +91,13 @@ def test_the_least_budget_is_enough_when_the_memory_is_full(host: Host, tmp_path
     least = re.search(r"must be (\d+) bytes or above", error)
     assert least is not None
     host.train(tmp_path / "run", chunk_budget=int(least[1]), **changes)
+
+
+@pytest.mark.parametrize("name", ["sources", "targets"])
+def test_a_data_set_that_is_named_twice(name: str, host: Host, unread: None, tmp_path: Path) -> None:
+    changes = host.evaluated_on(host.target, host.target)
+    if name == "sources":
+        (names,) = changes.values()
+        changes = {host.several_sources: names}
+    assert host.refusal(tmp_path / "run", **changes) == f"{host.key(name)} {host.target}: named 2 times; once is enough"
+    assert not (tmp_path / "run").exists()

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from comparing import assert_equal_runs, unequal
 from hosts import Host
 from scripts import fastreid_left_as_it_was, write_script
 from small_galleries import make_small, make_unmatched
+from tiny import Body, tiny
 
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.runs.features import read_features
@@ -83,3 +85,116 @@ def test_each_epoch_has_a_line(host: Host, tmp_path: Path) -> None:
         lines = [line for line in text.splitlines() if "loss_drsl" in line and re.search(r"\blr:? \d", line)]
         assert len(lines) >= 2, text
         assert len(lines) == 2 or host.name == "fastreid"
+
+
+# Whatever becomes of an evaluation
+
+
+class FullError(MemoryError):
+    """Of a kind that nobody expects."""
+
+
+def failing_ranking(host: Host, patch: pytest.MonkeyPatch, error: BaseException, before: int = 0) -> None:
+    """Let the ranking fail, after some that do not."""
+    host.score(patch, *[0.5] * before, error)
+
+
+def failing_extraction(host: Host, patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Let the first extraction of features after a step fail."""
+    forward, trained = Body.forward, []
+
+    def fail(self: Any, images: Any) -> Any:
+        if self.training:
+            trained.append(1)
+        elif trained:
+            raise error
+        return forward(self, images)
+
+    patch.setattr(Body, "forward", fail)
+
+
+@pytest.mark.parametrize("fail", [failing_ranking, failing_extraction])
+@pytest.mark.parametrize("at", ["middle", "end"])
+@pytest.mark.parametrize("kind", [RuntimeError, FullError, KeyboardInterrupt])
+def test_nothing_is_lost_to_an_evaluation(
+    kind: type[BaseException], at: str, fail: Any, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**tiny(host, batch_norm=True), "epochs": 2, "eval_every": 1 if at == "middle" else 5}
+    changes |= {"test.batch_size": 100} if host.name == "torchreid" else {"TEST.IMS_PER_BATCH": 100}
+    host.train(tmp_path / "whole", **changes)
+    folder, epoch = tmp_path / "cut", 1 if at == "middle" else 2
+    with monkeypatch.context() as patch:
+        fail(host, patch, kind("out of\n memory"))
+        ended = host.run(folder, **changes)
+
+    checkpoint = host.checkpoint(folder)
+    assert host.epoch(checkpoint) == epoch
+    assert {row["epoch"] for row in host.steps(folder)} == set(range(1, epoch + 1))
+    assert host.evaluations(folder) == []
+    assert host.features(folder).is_file() is (fail is failing_ranking)
+    if kind is KeyboardInterrupt:
+        assert (ended.code, ended.lines) == (130, [f"drsl: interrupted; {host.way_on(checkpoint)}"])
+    else:
+        assert ended.error.startswith(
+            f"evaluation of {host.target} after epoch {epoch} failed: {kind.__name__}: out of memory ("
+        )
+        assert f"{host.key('resume')} " in ended.error
+        assert f"{checkpoint}" in ended.error
+        assert (f"`drsl evaluate {folder}`" in ended.error) is (fail is failing_ranking)
+        assert "raise" in (folder / "failed-evaluation.txt").read_text()
+        assert "Traceback" not in host.log(folder)
+    if fail is failing_ranking:
+        assert host.command("evaluate", folder).code == 0
+
+    host.train(folder, **changes, resume=True)
+    assert_equal_runs(host, folder, tmp_path / "whole")
+    names = [
+        {path.name for path in run.rglob("*.*t*") if "events" not in path.name} for run in (folder, tmp_path / "whole")
+    ]
+    assert {name for name in names[0] ^ names[1] if "log" not in name} == set()
+
+
+def test_an_evaluation_between_checkpoints(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = {**tiny(host, batch_norm=True), "epochs": 4, "eval_every": 1}
+    changes |= {"SOLVER.CHECKPOINT_PERIOD": 3} if host.name == "fastreid" else {}
+    host.train(tmp_path / "whole", **changes)
+    folder = tmp_path / "cut"
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            failing_ranking(host, patch, RuntimeError("no"), before=1)
+            again = {"resume": True} if folder.exists() else {}
+            assert "after epoch" in host.refusal(folder, **changes, **again)
+    assert host.epoch(host.checkpoint(folder)) == 3
+    monkeypatch.undo()
+    host.train(folder, **changes, resume=True)
+    assert [row["epoch"] for row in host.evaluations(folder)] == [1, 2, 3, 4]
+    names = [{path.name for path in run.rglob("*.pth*")} for run in (folder, tmp_path / "whole")]
+    assert names[0] == names[1]
+    weights = [host.parameters(host.checkpoint(run)) for run in (folder, tmp_path / "whole")]
+    assert unequal(*weights) == []
+
+
+def test_metrics_of_the_targets_before_are_kept(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, changes = tmp_path / "run", {**tiny(host), **host.evaluated_on(host.target, "again")}
+    with host.named_again("again"):
+        with monkeypatch.context() as patch:
+            failing_ranking(host, patch, RuntimeError("no"), before=1)
+            host.refusal(folder, **changes)
+        assert [row["target"] for row in host.evaluations(folder)] == [host.target]
+        host.train(folder, **changes, resume=True)
+    assert [row["target"] for row in host.evaluations(folder)] == [host.target, "again"]
+
+
+def test_an_evaluation_alone_that_fails(
+    host: Host, tmp_path: Path, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, checkpoint = tmp_path / "run", host.checkpoint(trained())
+    with monkeypatch.context() as patch:
+        failing_ranking(host, patch, RuntimeError("no"))
+        error = host.refusal(folder, evaluate=checkpoint)
+    assert error.startswith(f"evaluation of {host.target} failed: RuntimeError: no (")
+    assert f"; the same command does it again; `drsl evaluate {folder}` does from " in error
+    assert host.command("evaluate", folder).code == 0
+    host.train(folder, evaluate=checkpoint)
+    assert not (folder / "failed-evaluation.txt").exists()
+    assert len(host.evaluations(folder)) == 1

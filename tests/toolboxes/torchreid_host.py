@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,6 +48,7 @@ class Torchreid(Host):
         "classes": {"loss", "acc"},
     }
     blamed = columns
+    several_sources = "data.sources"
     ranks = (1, 5, 10, 20)
     other_states = (
         ("optimizer", "sgd", "SGD"),
@@ -148,6 +150,20 @@ class Torchreid(Host):
     def random_patch(self) -> type:
         found: type = self.package.data.transforms.RandomPatch
         return found
+
+    @contextlib.contextmanager
+    def named_again(self, name: str) -> Iterator[None]:
+        from drsl_plugin.torchreid.host import registry
+
+        known = registry(self.package.data.datasets, "__image_datasets")
+        known[name] = self.data_set
+        try:
+            yield
+        finally:
+            known.pop(name)
+
+    def evaluated_on(self, *names: str) -> dict[str, Any]:
+        return {"data.targets": list(names)}
 
     def distances(self, queries: Tensor, gallery: Tensor) -> Tensor:
         found: Tensor = self.package.metrics.compute_distance_matrix(queries, gallery)

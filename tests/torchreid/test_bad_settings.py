@@ -63,6 +63,28 @@ BAD_SETTINGS: list[tuple[dict[str, object], tuple[str, ...]]] = [
     ({"train.lr": "1e999"}, ("train.lr inf: must be a finite number, 0 or above",)),
     ({"test.visrank": True}, ("test.visrank True", "set test.evaluate True")),
     ({"model.resume": "missing.pth"}, ("model.resume missing.pth: no such file",)),
+    # What would have no effect
+    ({"test.rerank": True}, ("test.rerank True: Torchreid re-ranks where it only evaluates", "test.evaluate True")),
+    (
+        {"train.staged_lr": True, "train.new_layers": "clasifier"},
+        ("train.new_layers clasifier: osnet_x0_25 has no such layer; it has", "classifier"),
+    ),
+    ({"train.staged_lr": True, "train.new_layers": "[]"}, ("train.new_layers []: names no layer",)),
+    ({"train.fixbase_epoch": 1, "train.open_layers": "[]"}, ("train.open_layers []: names no layer",)),
+    ({"data.k_tfm": 2}, ("data.k_tfm 2: gives several pictures of an image", "use 1")),
+    ({"data.load_train_targets": True}, ("data.load_train_targets True: reads", "no loss here trains on")),
+    ({"train.start_epoch": 1}, ("train.start_epoch 1: no epoch is left below 1",)),
+    (
+        {"loss.name": "softmax", "sampler.train_sampler": "RandomDatasetSampler", "sampler.num_datasets": 2},
+        ("sampler.num_datasets 2: draws a batch from so many data sets, and 1 is in data.sources",),
+    ),
+    # Values that end in torch's own words
+    ({"train.optim": "adam", "adam.beta1": 1.5}, ("train.optim adam: ", "Invalid beta parameter", "1.5")),
+    ({"train.optim": "sgd", "sgd.nesterov": True, "sgd.momentum": 0}, ("train.optim sgd: Nesterov momentum",)),
+    ({"sgd.momentum": -1}, ("sgd.momentum -1.0: must be 0 or above",)),
+    ({"train.base_lr_mult": -1}, ("train.base_lr_mult -1.0: must be 0 or above",)),
+    ({"data.norm_std": "[0.2, 0.0, 0.2]"}, ("data.norm_std [0.2, 0.0, 0.2]: expected a number above 0 for each",)),
+    ({"data.norm_mean": "[0.5]"}, ("data.norm_mean [0.5]: expected a number for each of red, green and blue",)),
 ]
 
 
@@ -96,3 +118,25 @@ def test_split_that_a_data_set_has_not(output: Path, host: Torchreid) -> None:
 def test_sampler_that_torchreid_refuses_to_build(output: Path, host: Torchreid) -> None:
     options = {"loss.name": "softmax", "sampler.train_sampler": "RandomDomainSampler", "sampler.num_cams": 3}
     assert "sampler.train_sampler RandomDomainSampler" in host.refusal(output, **options)
+
+
+def test_weights_that_a_resume_replaces(output: Path, host: Torchreid, tmp_path: Path) -> None:
+    for name in ("start.pth", "model.pth.tar-1"):
+        (tmp_path / name).touch()
+    changes = {"model.load_weights": tmp_path / "start.pth", "model.resume": tmp_path / "model.pth.tar-1"}
+    assert host.refusal(output, **changes).startswith(f"model.load_weights {tmp_path / 'start.pth'}: model.resume ")
+
+
+def test_an_evaluation_does_what_a_training_refuses(host: Torchreid, trained: Any, tmp_path: Path) -> None:
+    changes = {"test.rerank": True, "train.staged_lr": True, "train.new_layers": "clasifier", "data.k_tfm": 2}
+    host.train(tmp_path / "run", evaluate=host.checkpoint(trained()), **changes)
+    (row,) = host.evaluations(tmp_path / "run")
+    assert row["mAP"] != host.evaluations(trained())[-1]["mAP"]
+
+
+def test_staged_learning_rates(host: Torchreid, trained: Any, tmp_path: Path) -> None:
+    host.train(tmp_path / "run", **{"train.staged_lr": True, "train.new_layers": "classifier", "train.base_lr_mult": 0})
+    host.train(tmp_path / "still", lr=0)
+    moved, still = (host.parameters(host.checkpoint(tmp_path / name)) for name in ("run", "still"))
+    unequal = {name for name in still if "running" not in name and not torch.equal(moved[name], still[name])}
+    assert unequal == {"classifier.weight", "classifier.bias"}
