@@ -75,4 +75,4 @@ def _batch_equal_tracklets(loader: DataLoader[Any]) -> DataLoader[Any]:
         else:
             batches.append([index])
     kept = {name: getattr(loader, name) for name in ("num_workers", "pin_memory", "worker_init_fn")}
-    return DataLoader(loader.dataset, batch_sampler=batches, **kept)  # type: ignore[arg-type]
+    return DataLoader(loader.dataset, batch_sampler=batches, **kept)
