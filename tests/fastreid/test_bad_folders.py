@@ -40,7 +40,7 @@ def test_data_set_not_on_disk(
 def test_data_set_without_its_files(output: Path, tmp_path: Path) -> None:
     (tmp_path / "Market-1501-v15.09.15").mkdir()
     message = FastReID(tmp_path).refusal(output)
-    assert message.startswith("DATASETS.TESTS Market1501: ")
+    assert message.startswith("DATASETS.NAMES Market1501: ")
     assert f'"{tmp_path}/Market-1501-v15.09.15/bounding_box_train" is not found' in message
     assert not output.parent.exists()
 
