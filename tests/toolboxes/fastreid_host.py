@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from hosting import OF_DRSL, PARTS, Host, taken
+from hosting import OF_DRSL, PARTS, Host, Samples, taken
 from torch import Tensor
 
 from drsl_plugin.runs.checkpoint_files import load
@@ -209,6 +209,18 @@ class FastReID(Host):
             return change(images) if model.training else images
 
         patch.setattr(architecture, "preprocess_image", altered)
+
+    def register(self, patch: pytest.MonkeyPatch, name: str, read: Callable[[Any], Samples]) -> None:
+        sets = self.package.data.datasets
+
+        class Own(sets.bases.ImageDataset):  # type: ignore[misc, name-defined]
+            def __init__(self, root: str = "", **kwargs: Any) -> None:
+                super().__init__(**read(self), **kwargs)
+
+        patch.setitem(sets.DATASET_REGISTRY._obj_map, name, Own)
+
+    def sets(self, sources: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
+        return {"DATASETS.NAMES": str(tuple(sources)), "DATASETS.TESTS": str(tuple(targets))}
 
     def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
         left, evaluator = iter(scores), self.package.evaluation.ReidEvaluator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,9 @@ from drsl_plugin.runs.folder import RunFolder
 
 PARTS = ("ranking", "sorting", "ap", "above_all")  # of DRSL, in the rows of steps
 OF_DRSL = (*DRSLSettings.settings(), *TrainingSettings.settings())
+
+Samples = dict[str, list[tuple[Any, ...]]]
+"""Path, identity and camera of each sample of ``train``, ``query`` and ``gallery``."""
 
 
 class Host(ABC):
@@ -231,6 +234,14 @@ class Host(ABC):
     @abstractmethod
     def alter_images(self, patch: pytest.MonkeyPatch, change: Callable[[Tensor], Tensor]) -> None:
         """Give each training step what ``change`` makes of its images."""
+
+    @abstractmethod
+    def register(self, patch: pytest.MonkeyPatch, name: str, read: Callable[[Any], Samples]) -> None:
+        """Make a data set of a user's own known, whose class has ``read``; it is called with the object."""
+
+    @abstractmethod
+    def sets(self, sources: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
+        """The changes of the smallest run that train and evaluate on these data sets."""
 
     @abstractmethod
     def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:

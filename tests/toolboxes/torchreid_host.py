@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
-from hosting import OF_DRSL, PARTS, Host, taken
+from hosting import OF_DRSL, PARTS, Host, Samples, taken
 from torch import Tensor
 
 from drsl_plugin.runs.checkpoint_files import load
@@ -180,6 +180,18 @@ class Torchreid(Host):
             return change(images), pids
 
         patch.setattr(self.package.engine.Engine, "parse_data_for_train", altered)
+
+    def register(self, patch: pytest.MonkeyPatch, name: str, read: Callable[[Any], Samples]) -> None:
+        from drsl_plugin.torchreid.host import registry, torchreid
+
+        class Own(torchreid.data.ImageDataset):  # type: ignore[misc]
+            def __init__(self, root: str = "", **kwargs: Any) -> None:
+                super().__init__(**read(self), **kwargs)
+
+        patch.setitem(registry(torchreid.data.datasets, "__image_datasets"), name, Own)
+
+    def sets(self, sources: Sequence[str], targets: Sequence[str]) -> dict[str, Any]:
+        return {"data.sources": list(sources), "data.targets": list(targets)}
 
     def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
         from drsl_plugin.torchreid.recording import RecordedRun
