@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 from drsl_plugin.data.images import ImageError
 from drsl_plugin.fastreid.host import fastreid
-from drsl_plugin.fastreid.images import Images, TellingGenerator
+from drsl_plugin.fastreid.images import Images, TellingGenerator, TellingLoader, tell_of_errors
 
 
 def palette(path: Path) -> np.ndarray[Any, Any]:
@@ -77,3 +80,29 @@ def test_stock_thread_leaves_its_reader_waiting(without_cuda: None, monkeypatch:
     assert batches.queue.get(timeout=1) == 1
     with pytest.raises(queue.Empty):
         batches.queue.get(timeout=0.1)
+
+
+class Words(Dataset[dict[str, str]]):
+    """Batches of words, which no device is needed for; the second one fails."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: int) -> dict[str, str]:
+        if index:
+            raise ImageError("a.jpg", "why")
+        return {"img_paths": "good.jpg"}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_loader_on_cuda_ends_with_the_error(
+    workers: int, without_cuda: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: SimpleNamespace(wait_stream=lambda stream: None))
+    with tell_of_errors():
+        loader = fastreid.data.build.DataLoaderX(0, dataset=Words(), num_workers=workers)
+    assert type(loader) is TellingLoader
+    with pytest.raises(ImageError, match=r"a\.jpg"):
+        list(loader)
