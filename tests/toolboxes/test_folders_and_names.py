@@ -79,6 +79,7 @@ NAMES = {
     "0002_c7s1_000001_00.jpg": "the reader takes cameras from 1 to 6 alone",
     "0002_c0s1_000001_00.jpg": "the reader takes cameras from 1 to 6 alone",
     "0002_c12s1_000001_00.jpg": "the reader takes cameras from 1 to 6 alone, in one digit",
+    "0002_c01s1_000001_00.jpg": "the reader takes cameras from 1 to 6 alone, in one digit",
     "holiday.jpg": "the reader finds no person and camera in this name; expected one like 0002_c1s1_",
     "0001-2_c1s1_000001_00.jpg": "the reader finds no person and camera in this name",
 }
@@ -111,3 +112,43 @@ def test_nothing_but_junk(away: Host, unread: None, tmp_path: Path) -> None:
 def test_hidden_files_are_nobodys_business(away: Host, tmp_path: Path) -> None:
     (folder(away, "query") / "._0002_c1s1_000001_00.jpg").write_bytes(b"of a Mac")
     away.train(tmp_path / "run")
+
+
+# Of other sets: what their readers fail on
+
+LISTS = ("list_train.txt", "list_val.txt", "list_query.txt", "list_gallery.txt")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("0000/holiday.jpg 0", "IndexError: list index out of range"),
+        ("0000/0000_000_01_0303morning_0008_0.jpg zero", "ValueError: invalid literal for int() with base 10: 'zero"),
+    ],
+)
+def test_a_list_with_a_line_that_msmt17s_reader_cannot_take(line: str, reason: str, host: Host, tmp_path: Path) -> None:
+    spelled, below = {"torchreid": ("msmt17", "msmt17"), "fastreid": ("MSMT17", "")}[host.name]
+    home = tmp_path / "data" / below / "MSMT17_V1"
+    for name in ("train", "test"):
+        (home / name).mkdir(parents=True)
+    for name in LISTS:
+        (home / name).write_text("0000/0000_000_01_0303morning_0008_0.jpg 0\n", encoding="utf-8")
+    (home / LISTS[2]).write_text(f"{line}\n", encoding="utf-8")
+    error = type(host)(tmp_path / "data").refusal(tmp_path / "run", **host.sets([spelled], [spelled]))
+    assert f" {spelled}: its class cannot read {line.split()[0]}" in error
+    assert reason in error
+    assert " in msmt17.py:" in error
+    assert str(tmp_path / "data") in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_lists_that_are_empty(host: Host, tmp_path: Path) -> None:
+    spelled, below = {"torchreid": ("msmt17", "msmt17"), "fastreid": ("MSMT17", "")}[host.name]
+    home = tmp_path / "data" / below / "MSMT17_V1"
+    for name in ("train", "test"):
+        (home / name).mkdir(parents=True)
+    for name in LISTS:
+        (home / name).touch()
+    error = type(host)(tmp_path / "data").refusal(tmp_path / "run", **host.sets([spelled], [spelled]))
+    assert f" {spelled}: its class found no " in error
+    assert str(home / "t") in error
