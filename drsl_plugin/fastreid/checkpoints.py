@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ import torch
 from torch import Tensor
 
 from drsl_plugin.errors import SettingError
+from drsl_plugin.fastreid.going_on import RunSettings, explain_refusal, go_on_as_set
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.memory import KEY, tell_of_memories
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
+from drsl_plugin.toolbox.going_on import SETTINGS
+
+logger = logging.getLogger("fastreid.drsl")
 
 
 class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
@@ -107,12 +112,18 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
             raise self._refuse(f"no {' and no '.join(missing)} in it, so training cannot go on from it")
         optimizer, groups = self.checkpointables["optimizer"], checkpoint["optimizer"]["param_groups"]
         check_kind(optimizer, groups, self._setting, self._path, "SOLVER.OPT")
-        scheduler = self.checkpointables.get("lr_sched")
-        saved = checkpoint.get("lr_sched", {})
-        kind = {"milestones", "T_max"}
-        if scheduler is not None and kind & set(scheduler.state_dict()) != kind & set(saved):
-            raise self._refuse(f"the state of another SOLVER.SCHED than {type(scheduler).__name__}")
         tell_of_memories(checkpoint, self.checkpointables.get(KEY), f"{self._setting} {self._path}")
+
+    def _go_on(self, checkpoint: dict[str, Any]) -> None:
+        """Let the settings of this run hold in the states that are to be loaded, and tell what is another."""
+        run = self.checkpointables.get(SETTINGS)
+        if not isinstance(run, RunSettings):
+            return
+        why = explain_refusal(checkpoint, self.checkpointables, run)
+        if why:
+            raise self._refuse(why)
+        for line in go_on_as_set(checkpoint, self.checkpointables, run):
+            logger.warning(f"{self._setting} {self._path}: {line}")
 
     def _load_model(self, checkpoint: dict[str, Any]) -> object:
         saved = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
@@ -126,6 +137,8 @@ class ExactCheckpointer(fastreid.utils.checkpoint.Checkpointer):
             first = "; ".join(f"{key} {how}" for key, how in list(wrong.items())[:2])
             more = f" (and {len(wrong) - 2} more)" if len(wrong) > 2 else ""
             raise self._refuse(f"a checkpoint of another model: {first}{more}")
+        if self._setting == "--resume":
+            self._go_on(checkpoint)
         return super()._load_model(checkpoint)
 
 

@@ -18,6 +18,7 @@ from drsl_plugin.fastreid.compat import (
 )
 from drsl_plugin.fastreid.datasets import dataset_problems
 from drsl_plugin.fastreid.filling import build_filling_hooks
+from drsl_plugin.fastreid.going_on import RunSettings, keep_what_is_saved
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.logged_parts import log_parts_with_losses
 from drsl_plugin.fastreid.loss_names import DRSL_NAME
@@ -31,6 +32,7 @@ from drsl_plugin.fastreid.targets import check_targets
 from drsl_plugin.fastreid.temperature import build_temperature_hooks
 from drsl_plugin.fastreid.types import Results
 from drsl_plugin.runs.folder import RunFolder
+from drsl_plugin.toolbox.going_on import SETTINGS
 from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
@@ -64,6 +66,7 @@ class DRSLTrainer(TrainerParts):
         trainer.train()
     """
 
+    cfg: Any
     checkpointer: Any
     _periodic: Any = None
     """FastReID's hook that saves checkpoints; a team's own hooks may have none."""
@@ -108,6 +111,7 @@ class DRSLTrainer(TrainerParts):
             **self.checkpointer.checkpointables,
             frozen_steps=FrozenSteps(self.optimizer),
             drsl_run=self,
+            **{SETTINGS: RunSettings(self.cfg, self.iters_per_epoch, own_schedule=self._builds_schedule())},
             **scaler,
             **({KEY: memories} if memories.size else {}),
         )
@@ -132,6 +136,8 @@ class DRSLTrainer(TrainerParts):
             DRSLError: a checkpoint of another model or optimizer, or of a run that is finished.
         """
         super().resume_or_load(resume)
+        if self.start_epoch:
+            self.cfg = keep_what_is_saved(self.cfg, self._seed, self.checkpointer.checkpointables[SETTINGS])
         self._owes_evaluation = is_evaluation_owed(self.cfg, self.start_epoch)
         if self.start_epoch > self.max_epoch or (self.start_epoch == self.max_epoch and not self._owes_evaluation):
             needs = (
@@ -194,6 +200,11 @@ class DRSLTrainer(TrainerParts):
                     hook._period = 1  # then an evaluation is due at the end of an epoch alone
         end_data(self._trainer)
         super().after_train()
+
+    def _builds_schedule(self) -> bool:
+        """Tell whether a team's trainer builds its schedule in its own way."""
+        stock = fastreid.engine.DefaultTrainer.build_lr_scheduler
+        return getattr(type(self).build_lr_scheduler, "__func__", None) is not stock.__func__
 
     # What its checkpoints hold beyond FastReID's
 

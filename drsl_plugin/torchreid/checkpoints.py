@@ -15,8 +15,10 @@ from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.losses.features import MemoryCase, compare_memories
 from drsl_plugin.runs.checkpoint_files import check_kind, load
 from drsl_plugin.runs.folder import whole_file
+from drsl_plugin.toolbox.going_on import SETTINGS, compare, has_layout
 from drsl_plugin.toolbox.types import Scheduler
 from drsl_plugin.torchreid.generators import read_generators
+from drsl_plugin.torchreid.going_on import LAYOUT, go_on_as_set
 from drsl_plugin.torchreid.keys import DRSL_KEYS
 from drsl_plugin.torchreid.types import Engine
 
@@ -70,15 +72,23 @@ def save_engine(engine: Engine, epoch: int, save_dir: str | Path, is_best: bool,
 
 
 def resume(
-    path: str | Path, model: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Scheduler | None
+    path: str | Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Scheduler | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Load a checkpoint of this package or of Torchreid, of any age, into a model, its optimizer and its scheduler.
+
+    Where optimizer or scheduler were built with other settings than the checkpoint's, these hold, and a line says so:
+    the learning rate goes on as in a run that had them from its first epoch on.
 
     Args:
         path: the checkpoint.
         model: with or without ``DataParallel``: the prefix that it adds is put in or taken off.
-        optimizer: the optimizer.
-        scheduler: the scheduler, or None.
+        optimizer: new, as the run builds it; None for the weights alone.
+        scheduler: likewise; None for an optimizer without one.
+        settings: those of :func:`~drsl_plugin.torchreid.going_on.describe`, where there is a configuration.
 
     Returns:
         The checkpoint; its ``epoch`` is the number of epochs trained.
@@ -92,20 +102,28 @@ def resume(
         needs = f"no {' and no '.join(missing)} in it, so training cannot go on from it; model.load_weights starts "
         raise SettingError(RESUME, path, f"{needs}from its weights")
     load_state(model, checkpoint["state_dict"], path)
-    check_kind(optimizer, checkpoint["optimizer"]["param_groups"], RESUME, path, "train.optim")
-    try:
+    told: list[str] = []
+    if optimizer is not None:
+        check_kind(optimizer, checkpoint["optimizer"]["param_groups"], RESUME, path, "train.optim")
+        _check_layout(path, checkpoint, optimizer, settings or {})
+        told += go_on_as_set(checkpoint, optimizer, scheduler)
         optimizer.load_state_dict(checkpoint["optimizer"])
-    except (ValueError, KeyError) as error:
-        raise SettingError(RESUME, path, f"the state of another optimizer: {error}") from error
-    if scheduler is not None and "scheduler" in checkpoint:
-        lacking = set(scheduler.state_dict()) ^ set(checkpoint["scheduler"])
-        # Bookkeeping that torch adds or drops from version to version begins with an underscore.
-        if any(not name.startswith("_") and name != "verbose" for name in lacking):
-            needs = f"the state of another train.lr_scheduler than {type(scheduler).__name__}"
-            raise SettingError(RESUME, path, needs)
-        scheduler.load_state_dict(checkpoint["scheduler"])
-    print(f'Resumed from "{path}" after epoch {checkpoint["epoch"]}')
+        if scheduler is not None and "scheduler" in checkpoint:
+            scheduler.load_state_dict(checkpoint["scheduler"])
+    print(*[f'Resumed from "{path}" after epoch {checkpoint["epoch"]}', *told], sep="\n")
     return checkpoint
+
+
+def _check_layout(
+    path: str | Path, checkpoint: Mapping[str, Any], optimizer: torch.optim.Optimizer, settings: Mapping[str, Any]
+) -> None:
+    """Refuse the state of an optimizer whose parameters are in other groups, or in another order."""
+    saved, groups = checkpoint.get(SETTINGS, {}), checkpoint["optimizer"]["param_groups"]
+    changed = [each for each in compare(saved, settings) if each.setting in LAYOUT]
+    if changed or not has_layout(optimizer, checkpoint["optimizer"]):
+        how = ", ".join(map(str, changed)) or f"{len(groups)} there, {len(optimizer.param_groups)} in this run"
+        needs = f"the state of other groups of parameters than {' and '.join(LAYOUT)} make ({how}); set them as they "
+        raise SettingError(RESUME, path, f"{needs}were, or start from its weights with model.load_weights")
 
 
 def resume_memory(path: str | Path, checkpoint: Mapping[str, Any], engine: Engine) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -12,6 +12,7 @@ from drsl_plugin.runs.folder import environment
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.config import dump
+from drsl_plugin.torchreid.going_on import describe
 from drsl_plugin.torchreid.host import torchreid
 
 OnStep: TypeAlias = Callable[[int, int, int], None]
@@ -43,6 +44,8 @@ class RunRecord(NamedTuple):
     resumed: tuple[Path, dict[str, Any]] | None = None
     """The checkpoint that the run goes on from: its place and what it holds."""
     on_step: OnStep | None = None
+    settings: Mapping[str, Any] = {}
+    """What its checkpoints hold of its configuration."""
 
 
 def describe_run(
@@ -69,4 +72,5 @@ def describe_run(
         weights=cfg.model.resume or cfg.model.load_weights,
         resumed=None if checkpoint is None else (Path(cfg.model.resume).expanduser(), checkpoint),
         on_step=on_step,
+        settings=describe(cfg),
     )

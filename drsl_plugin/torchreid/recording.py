@@ -14,6 +14,7 @@ import torch
 
 from drsl_plugin.evaluation import evaluate_ranking
 from drsl_plugin.runs.failures import explain_failure
+from drsl_plugin.toolbox.going_on import SETTINGS
 from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.streams import find_patch_pools
 from drsl_plugin.torchreid import processes
@@ -170,7 +171,7 @@ class RecordedRun(SharedRun):
         extra |= gather_generators()
         if processes.rank() > 0:
             return
-        extra["step"] = self._step
+        extra |= {"step": self._step, SETTINGS: dict(self.record.settings)}
         if math.isfinite(self._best):
             extra["best_mAP"] = self._best
         new = save_engine(self, epoch, self.folder.path, is_best, **extra)

@@ -19,9 +19,10 @@ from drsl_plugin.toolbox.main_program import as_main_program, plain_config_error
 from drsl_plugin.toolbox.patching import replaced, replaced_all
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.building import build_engine
-from drsl_plugin.torchreid.checkpoints import RESUME
+from drsl_plugin.torchreid.checkpoints import RESUME, resume
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.dataset_problems import dataset_problems
+from drsl_plugin.torchreid.going_on import describe, keep_what_is_saved
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
 from drsl_plugin.torchreid.ranking import rank_any_gallery
@@ -58,6 +59,7 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.enter_context(_drsl_for_triplet(configs, argv))
         stack.enter_context(_checked_data(configs))
         stack.enter_context(reading_images())
+        stack.enter_context(_exact_resume(configs))
         stack.enter_context(plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
 
@@ -138,6 +140,30 @@ def _checked(manager: type, configs: list[ConfigNode]) -> type:
                 loader.worker_init_fn = prepare_worker
 
     return Checked
+
+
+def _exact_resume(configs: list[ConfigNode]) -> contextlib.AbstractContextManager[None]:
+    """Let the script go on from a checkpoint as ``drsl torchreid`` does.
+
+    Cause: Torchreid's ``resume_from_checkpoint`` loads the scheduler's state, in which the cosine's length is that of
+    the run before, and the optimizer's, in which its rate is: new ``train.max_epoch`` and ``train.lr`` change nothing.
+    All distributions. To see it gone: ``test_stock_resume_keeps_the_old_schedule``.
+    """
+    stock = torchreid.utils.resume_from_checkpoint
+
+    def resume_from_checkpoint(fpath: str, model: Any, optimizer: Any = None, scheduler: Any = None) -> int:
+        if optimizer is None:
+            start: int = stock(fpath, model, optimizer, scheduler)
+            return start
+        cfg = configs[-1] if configs else None
+        if cfg is not None and cfg.test.evaluate:
+            optimizer = scheduler = None
+        checkpoint = resume(fpath, model, optimizer, scheduler, None if cfg is None else describe(cfg))
+        if cfg is not None:
+            keep_what_is_saved(cfg, checkpoint)
+        return int(checkpoint["epoch"])
+
+    return replaced(torchreid.utils, "resume_from_checkpoint", resume_from_checkpoint)
 
 
 def _drsl_for_triplet(configs: list[ConfigNode], argv: Sequence[str]) -> contextlib.AbstractContextManager[None]:

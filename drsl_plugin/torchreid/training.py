@@ -16,6 +16,7 @@ from drsl_plugin.torchreid import processes
 from drsl_plugin.torchreid.building import build_engine
 from drsl_plugin.torchreid.checkpoints import RESUME, resume
 from drsl_plugin.torchreid.data import build_datamanager
+from drsl_plugin.torchreid.going_on import describe, keep_what_is_saved
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.kwargs import optimizer_kwargs, run_kwargs, scheduler_kwargs
 from drsl_plugin.torchreid.log import RunLog
@@ -89,8 +90,10 @@ def _build_run(
     scheduler = torchreid.optim.build_lr_scheduler(optimizer, **scheduler_kwargs(cfg))
     checkpoint = None
     if cfg.model.resume:
-        checkpoint = resume(cfg.model.resume, model, optimizer, scheduler)
-        cfg.train.start_epoch = epochs = checkpoint["epoch"]
+        trained = None if cfg.test.evaluate else optimizer
+        checkpoint = resume(cfg.model.resume, model, trained, scheduler, describe(cfg))
+        keep_what_is_saved(cfg, checkpoint)
+        epochs = checkpoint["epoch"]
         left = cfg.train.max_epoch - epochs
         if not cfg.test.evaluate and (left < 0 or (left == 0 and was_evaluated(checkpoint))):
             needs = f"has {epochs} epochs behind it and train.max_epoch is {cfg.train.max_epoch}; a larger one trains "

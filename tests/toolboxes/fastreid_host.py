@@ -47,6 +47,7 @@ class FastReID(Host):
             **{f"INPUT.{kind}.PROB": 0.7 for kind in ("AUTOAUG", "REA", "CJ", "AUGMIX")},
         },
     }
+    schedules = {"cosine": {"SOLVER.SCHED": "CosineAnnealingLR"}, "steps": {"SOLVER.SCHED": "MultiStepLR"}}  # noqa: RUF012
     frozen = {"MODEL.FREEZE_LAYERS": '("backbone",)', "SOLVER.FREEZE_ITERS": 3}  # noqa: RUF012
     columns = {  # noqa: RUF012
         "drsl": {*PARTS, "total_loss", "loss_drsl", "loss_cls", "cls_accuracy"},
@@ -65,7 +66,6 @@ class FastReID(Host):
     other_states = (
         ("optimizer", "SGD", "SGD"),
         ("optimizer", "RMSprop", "RMSprop"),
-        ("schedule", "CosineAnnealingLR", "CosineAnnealingLR"),
     )
     keys = {  # noqa: RUF012
         **{name: f"MODEL.LOSSES.DRSL.{name.upper()}" for name in OF_DRSL},
@@ -89,6 +89,8 @@ class FastReID(Host):
         "pretrained": "MODEL.BACKBONE.PRETRAIN",
         "schedule": "SOLVER.SCHED",
         "gamma": "SOLVER.GAMMA",
+        "milestones": "SOLVER.STEPS",
+        "momentum": "SOLVER.MOMENTUM",
     }
     smallest = {  # noqa: RUF012
         "MODEL.DEVICE": "cpu",

@@ -55,6 +55,8 @@ class Host(ABC):
     """The smallest model, and a larger one."""
     images: dict[str, dict[str, Any]]
     """What is done to the training images."""
+    schedules: dict[str, dict[str, Any]]
+    """What chooses a learning rate's schedule: a cosine, or steps after epochs."""
     frozen: dict[str, Any]
     """All but the classifier, for some steps at first."""
 
@@ -92,7 +94,7 @@ class Host(ABC):
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         """The settings of the smallest run with changes, by the toolbox's own keys."""
-        several = {"losses": self.losses, "model": self.models, "images": self.images}
+        several = {"losses": self.losses, "model": self.models, "images": self.images, "schedule": self.schedules}
         changed: dict[str, Any] = {}
         for name, value in changes.items():
             changed |= several[name][value] if name in several else {self.key(name): value}

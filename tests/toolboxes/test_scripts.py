@@ -110,6 +110,23 @@ def test_other_losses_of_a_script_are_left_alone(host: Host, script: RunScript, 
     assert host.epoch(host.checkpoint(tmp_path / "run")) == 2
 
 
+@pytest.mark.parametrize("losses", ["drsl", "triplet"])
+def test_a_resumed_script_has_the_rate_that_it_is_given(
+    losses: str, host: Host, script: RunScript, tmp_path: Path
+) -> None:
+    settings, keys = {**tiny(host), "losses": losses}, (host.key("lr"), host.key("seed"), host.key("weights"))
+    assert script("run", **settings, lr=0.02).code == 0
+    path = host.checkpoint(tmp_path / "run")
+    ended = script("run", **settings, lr=0.04, seed=7, weights=path, epochs=2, resume=True)
+    assert ended.code == 0
+    assert load(host.checkpoint(tmp_path / "run"), "")["optimizer"]["param_groups"][0]["lr"] == 0.04
+    said = ended.output + (host.log(tmp_path / "run") if host.name == "fastreid" else "")
+    assert f"Changed since the checkpoint: {keys[0]} 0.02 -> 0.04; the learning rate goes on" in said
+    assert f"{keys[2]} {path} is not used: " in said
+    knows_the_seed = losses == "drsl" or host.name == "fastreid"  # Torchreid's own engine saves none
+    assert (f"{keys[1]} 7 is not used: " in said) == knows_the_seed
+
+
 @pytest.mark.parametrize(
     ("changes", "start"),
     [

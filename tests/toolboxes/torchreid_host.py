@@ -40,6 +40,7 @@ class Torchreid(Host):
         "patched": {"data.transforms": ["random_patch"]},
         "augmented": {"data.transforms": ["random_flip", "random_crop", "random_erase", "color_jitter"]},
     }
+    schedules = {"cosine": {"train.lr_scheduler": "cosine"}, "steps": {"train.lr_scheduler": "multi_step"}}  # noqa: RUF012
     frozen = {"train.fixbase_epoch": 1, "train.open_layers": ["classifier"]}  # noqa: RUF012
     columns = {  # noqa: RUF012
         "drsl": {*PARTS, "loss_drsl", "loss_x", "acc"},
@@ -53,7 +54,6 @@ class Torchreid(Host):
     other_states = (
         ("optimizer", "sgd", "SGD"),
         ("optimizer", "amsgrad", "Adam"),
-        ("schedule", "cosine", "CosineAnnealingLR"),
     )
     keys = {  # noqa: RUF012
         **{name: f"loss.drsl.{name}" for name in OF_DRSL},
@@ -76,6 +76,8 @@ class Torchreid(Host):
         "pretrained": "model.pretrained",
         "schedule": "train.lr_scheduler",
         "gamma": "train.gamma",
+        "milestones": "train.stepsize",
+        "momentum": "sgd.momentum",
     }
     smallest = {  # noqa: RUF012
         "use_gpu": False,
