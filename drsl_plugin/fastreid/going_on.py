@@ -124,6 +124,9 @@ def go_on_as_set(checkpoint: dict[str, Any], states: Mapping[str, Any], run: Run
 
     Yields:
         A line that says what was changed, if anything was.
+
+    Cause: ``Checkpointer.load`` takes the saved states whole, in which the rates and the cosine's length are those of
+    the run before; all distributions. To see it gone: ``test_the_stock_toolbox_keeps_the_old_schedule``.
     """
     optimizer, schedulers = states["optimizer"], {name: states[name] for name in (WARMUP, MAIN) if name in states}
     groups = checkpoint["optimizer"]["param_groups"], optimizer.param_groups
@@ -156,8 +159,9 @@ def keep_what_is_saved(cfg: ConfigNode, seed: int, run: RunSettings) -> ConfigNo
     """
     held = cfg.clone()
     held.defrost()
-    if "SEED" in cfg and cfg.SEED not in (-1, seed):
-        logger.warning(f"SEED {cfg.SEED} is not used: --resume goes on with the checkpoint's, {seed}")
+    given = cfg.SEED if "SEED" in cfg else -1
+    if given >= 0 and given != seed:
+        logger.warning(f"SEED {given} is not used: --resume goes on with the checkpoint's, {seed}")
         held.SEED = seed
     began_with = run.saved.get(WEIGHTS)
     if cfg.MODEL.WEIGHTS not in ("", began_with):
@@ -174,7 +178,7 @@ def _count_steps(checkpoint: Mapping[str, Any], run: RunSettings) -> dict[str, i
     """Return the steps that the schedules would have taken; less those of a warm-up that mixed precision left out."""
     epochs = checkpoint["epoch"] + 1
     steps, warmup = run.count(epochs), checkpoint.get(WARMUP)
-    if warmup is not None and "grad_scaler" in checkpoint:
+    if warmup is not None and (run.cfg.SOLVER.AMP.ENABLED or "grad_scaler" in checkpoint):
         in_epoch = checkpoint.get(SETTINGS, {}).get(STEPS, run.steps)
         left_out = min(epochs * in_epoch, warmup["warmup_iters"]) - warmup["last_epoch"]
         steps[WARMUP] -= min(max(left_out, 0), steps[WARMUP])

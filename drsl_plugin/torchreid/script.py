@@ -147,7 +147,7 @@ def _exact_resume(configs: list[ConfigNode]) -> contextlib.AbstractContextManage
 
     Cause: Torchreid's ``resume_from_checkpoint`` loads the scheduler's state, in which the cosine's length is that of
     the run before, and the optimizer's, in which its rate is: new ``train.max_epoch`` and ``train.lr`` change nothing.
-    All distributions. To see it gone: ``test_stock_resume_keeps_the_old_schedule``.
+    All distributions. To see it gone: ``test_the_stock_toolbox_keeps_the_old_schedule``.
     """
     stock = torchreid.utils.resume_from_checkpoint
 

@@ -107,8 +107,8 @@ def test_a_checkpoint_of_the_stock_toolbox(schedule: bool, host: Host, cosine: P
     assert line.endswith(named(host, text) + HOLDS)
 
 
-def test_the_stock_toolbox_reads_a_checkpoint_and_keeps_the_old_schedule(host: Host, cosine: Path) -> None:
-    """When this fails, the toolbox lets a longer run have its own schedule, and ``go_on_as_set`` can go."""
+def test_the_stock_toolbox_keeps_the_old_schedule(host: Host, cosine: Path) -> None:
+    """It reads a checkpoint of ours, whose settings it leaves alone. When this fails, the toolbox lets a longer run have its own schedule, and ``go_on_as_set`` can go."""
     path = host.checkpoint(cosine)
     saved = load(path, "")
     assert SETTINGS in saved
@@ -132,12 +132,13 @@ def test_the_stock_toolbox_reads_a_checkpoint_and_keeps_the_old_schedule(host: H
 def test_a_seed_and_weights_that_are_not_used_are_told_and_not_recorded(
     host: Host, cosine: Path, tmp_path: Path
 ) -> None:
-    now = {**tiny(host), **COSINE}
-    whole = shutil.copytree(cosine, tmp_path / "whole")
-    weights = host.checkpoint(whole)
-    rates = train(host, cosine, **{**now, "epochs": 4, "seed": 7}, weights=weights, resume=True)
-    told = [line.partition(" is not used")[0] for line in rates.told if " is not used" in line]
-    assert [line.rpartition(": ")[2] for line in told] == [f"{host.key('seed')} 7", f"{host.key('weights')} {weights}"]
+    now, expected = {**tiny(host), **COSINE, "epochs": 4, "seed": 7}, [f"{host.key('seed')} 7"]
+    if host.name == "fastreid":  # Torchreid's command refuses both at once
+        weights = shutil.copytree(cosine, tmp_path / "whole") / "model_final.pth"
+        now[host.key("weights")] = weights
+        expected.append(f"{host.key('weights')} {weights}")
+    told = [line.partition(" is not used")[0] for line in train(host, cosine, **now, resume=True).told[1:]]
+    assert [line.rpartition(": ")[2] for line in told] == expected
     config = yaml.safe_load((cosine / "config.yaml").read_text())
     assert [value_of(config, host.key(name)) for name in ("seed", "weights")] == [1, ""]
 
