@@ -128,6 +128,25 @@ def test_a_warm_up_goes_on_at_its_step_where_an_epoch_has_another_number_of_them
     assert f"steps in an epoch (SOLVER.IMS_PER_BATCH, DATASETS.NAMES) {STEPS} -> {2 * STEPS}" in line
 
 
+def test_a_checkpoint_that_knows_no_settings_tells_them_by_its_states(
+    host: FastReID, trained: Callable[..., Path], tmp_path: Path
+) -> None:
+    before, now, _ = CHANGED["a longer cosine and rates of groups"]
+    folder = shutil.copytree(trained(**{**tiny(host), **before}), tmp_path / "cut")
+    forget_settings(host, folder)
+    expected = train(host, tmp_path / "whole", **{**tiny(host), **now})
+    rates = train(host, folder, **{**tiny(host), **now}, resume=True)
+    assert rates.steps == expected.steps[-len(rates.steps) :]
+    (line,) = rates.told
+    assert "checkpoint: SOLVER.BASE_LR 0.1 -> 0.2, SOLVER.MAX_EPOCH 4 -> 6; " in line
+
+
+def forget_settings(host: FastReID, folder: Path) -> None:
+    states = host.checkpoints(folder)["model_final.pth"]
+    del states[SETTINGS]
+    torch.save(states, folder / "model_final.pth")
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
@@ -146,9 +165,7 @@ def test_groups_of_other_parameters_do_not_go_on(
 ) -> None:
     folder = shutil.copytree(trained(**tiny(host)), tmp_path / "run")
     if not knows:
-        states = host.checkpoints(folder)["model_final.pth"]
-        del states[SETTINGS]
-        torch.save(states, folder / "model_final.pth")
+        forget_settings(host, folder)
     before = content(folder)
     error = host.refusal(folder, **{**tiny(host), "SOLVER.MAX_EPOCH": 2, **settings}, resume=True)
     assert error.startswith(f"--resume {folder / 'model_final.pth'}: the state of other groups of parameters than ")

@@ -108,7 +108,10 @@ def test_a_checkpoint_of_the_stock_toolbox(schedule: bool, host: Host, cosine: P
 
 
 def test_the_stock_toolbox_keeps_the_old_schedule(host: Host, cosine: Path) -> None:
-    """It reads a checkpoint of ours, whose settings it leaves alone. When this fails, the toolbox lets a longer run have its own schedule, and ``go_on_as_set`` can go."""
+    """It reads a checkpoint of ours, and leaves its settings alone.
+
+    When this fails, the toolbox lets a longer run have a schedule of its own, and ``go_on_as_set`` can go.
+    """
     path = host.checkpoint(cosine)
     saved = load(path, "")
     assert SETTINGS in saved
