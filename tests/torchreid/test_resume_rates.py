@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from comparing import content
 from hosts import Torchreid
 from rates import assert_same_rates, train, train_in_two
 from tiny import tiny
 
+from drsl_plugin.errors import SettingError
 from drsl_plugin.runs.checkpoint_files import load
+from drsl_plugin.toolbox.going_on import SETTINGS
+from drsl_plugin.torchreid.checkpoints import resume
 
 Settings = dict[str, Any]
 STAGED = {"train.staged_lr": True, "train.new_layers": ["classifier"], "train.lr_scheduler": "cosine"}
@@ -94,3 +98,15 @@ def test_an_evaluation_of_a_checkpoint_changes_nothing_and_tells_of_nothing(
     folder = trained(**tiny(host))
     now = {**tiny(host), "train.optim": "adam", "train.lr": 0.3, "train.seed": 7, "test.evaluate": True}
     assert train(host, tmp_path / "run", **now, resume=host.checkpoint(folder)).told == []
+
+
+def test_stages_of_the_same_shapes_do_not_go_on(tmp_path: Path) -> None:
+    """The momentum of the one layer would be the other's, and nothing would say so."""
+    model = torch.nn.ModuleDict({"first": torch.nn.Linear(2, 2), "second": torch.nn.Linear(2, 2)})
+    optimizer = torch.optim.SGD([{"params": list(layer.parameters())} for layer in model.values()], lr=0.1)
+    stages = {"train.staged_lr": True, "train.new_layers": ["second"]}
+    states = {"state_dict": model.state_dict(), "epoch": 1, "optimizer": optimizer.state_dict(), SETTINGS: stages}
+    torch.save(states, tmp_path / "saved")
+    resume(tmp_path / "saved", model, optimizer, settings=stages)
+    with pytest.raises(SettingError, match=r"train\.new_layers \['second'\] -> \['first'\]"):
+        resume(tmp_path / "saved", model, optimizer, settings={**stages, "train.new_layers": ["first"]})
