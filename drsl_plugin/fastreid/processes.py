@@ -103,12 +103,7 @@ class _Job:
         self._main_func, self._args, self._errors = main_func, args, errors
 
     def __call__(self) -> None:
-        """Call the function; the workers of its loaders are forks of this process, as in a run of one process.
-
-        A spawned worker reads its data set before it can be told how FastReID is imported today.
-        """
-        if "fork" in multiprocessing.get_all_start_methods():
-            multiprocessing.set_start_method("fork", force=True)
+        """Call the function."""
         try:
             self._main_func(*self._args)
         except DRSLError as error:

@@ -24,6 +24,7 @@ from drsl_plugin.fastreid.keys import SKIP
 from drsl_plugin.fastreid.meta_arch import build_model
 from drsl_plugin.fastreid.problems import config_problems
 from drsl_plugin.fastreid.processes import launch
+from drsl_plugin.fastreid.shims import make_importable
 from drsl_plugin.fastreid.trainer import DRSLTrainer
 from drsl_plugin.fastreid.training import silence_old_warnings
 from drsl_plugin.runs.reading import is_trusting
@@ -33,6 +34,7 @@ from drsl_plugin.toolbox.main_program import as_main_program
 from drsl_plugin.toolbox.patching import Owner, replaced_all
 from drsl_plugin.toolbox.readers import naming_the_key
 from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.toolbox.workers import prepared_workers
 
 
 def run_script(script: Path, argv: Sequence[str]) -> None:
@@ -107,6 +109,7 @@ def _make_drsl_known(script: Path, argv: Sequence[str], trust: bool) -> Iterator
         stack.enter_context(silence_old_warnings())
         stack.enter_context(naming_the_key(SKIP))
         stack.enter_context(guarded_reading(trust))
+        stack.enter_context(prepared_workers(make_importable))
         stack.enter_context(_add_drsl_to_defaults())
         if not torch.cuda.is_available():
             stack.enter_context(use_plain_loaders("cpu", workers=sys.maxsize))

@@ -18,10 +18,12 @@ from drsl_plugin.toolbox.guarding import guarded_reading
 from drsl_plugin.toolbox.main_program import as_main_program, plain_config_errors
 from drsl_plugin.toolbox.patching import replaced, replaced_all
 from drsl_plugin.toolbox.types import ConfigNode
+from drsl_plugin.toolbox.workers import prepared_workers
 from drsl_plugin.torchreid.building import build_engine
 from drsl_plugin.torchreid.checkpoints import RESUME, resume
 from drsl_plugin.torchreid.config import add_drsl_config
 from drsl_plugin.torchreid.dataset_problems import dataset_problems
+from drsl_plugin.torchreid.flat_modules import add_flat_modules, flat_modules
 from drsl_plugin.torchreid.going_on import describe, keep_what_is_saved
 from drsl_plugin.torchreid.host import torchreid
 from drsl_plugin.torchreid.log import Console
@@ -50,7 +52,8 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
     with contextlib.ExitStack() as stack:
         stack.enter_context(as_main_program(script, argv))
         stack.enter_context(replaced(sys, "stdout", Console(sys.stdout)))  # upstream's Logger closes what it gets
-        stack.enter_context(_flat_modules())
+        stack.enter_context(flat_modules())
+        stack.enter_context(prepared_workers(add_flat_modules))
         configs = stack.enter_context(_drsl_in_default_config(script))
         stack.enter_context(rank_any_gallery())
         stack.enter_context(guarded_reading())
@@ -62,23 +65,6 @@ def run_script(script: Path, argv: Sequence[str]) -> None:
         stack.enter_context(_exact_resume(configs))
         stack.enter_context(plain_config_errors())
         runpy.run_path(str(script), run_name="__main__")
-
-
-@contextlib.contextmanager
-def _flat_modules() -> Iterator[None]:
-    """Make ``from torchreid.utils import …`` work on the PyPI distribution, whose modules lie in ``torchreid.reid``.
-
-    Cause: torchreid 0.2.5 from PyPI; none on a GitHub checkout. To see it gone: ``test_pypi_has_no_torchreid_utils``.
-    """
-    nested = {name: module for name, module in sys.modules.items() if name.startswith("torchreid.reid.")}
-    added = {name.replace("torchreid.reid.", "torchreid.", 1): module for name, module in nested.items()}
-    added = {name: module for name, module in added.items() if name not in sys.modules}
-    sys.modules.update(added)
-    try:
-        yield
-    finally:
-        for name in added:
-            sys.modules.pop(name, None)
 
 
 @contextlib.contextmanager

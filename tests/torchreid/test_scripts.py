@@ -91,7 +91,7 @@ def test_a_script_without_default_config_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(hasattr(torchreid, "utils") and "torchreid.utils" in sys.modules, reason="a GitHub checkout")
 def test_pypi_has_no_torchreid_utils() -> None:
-    """When this fails, PyPI's Torchreid has its modules where upstream's scripts look, and ``_flat_modules`` can go."""
+    """When this fails, PyPI's Torchreid has its modules where upstream's scripts look, and ``flat_modules`` can go."""
     with pytest.raises(ModuleNotFoundError):
         __import__("torchreid.utils")
 
