@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hosting import OF_DRSL, PARTS, Host, Samples, taken
+from hosting import OF_DRSL, PARTS, Host, Samples, flat, taken
 from torch import Tensor
 
 from drsl_plugin.runs.checkpoint_files import load
@@ -113,6 +113,12 @@ class FastReID(Host):
         "SEED": 1,
     }
     of_this_process = frozenset({"/metric"})  # FastReID's note of its last evaluation
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        from drsl_plugin.fastreid.config import get_cfg
+
+        return {key: value for key, value in flat(get_cfg()).items() if key not in ("MODEL.DEVICE", "OUTPUT_DIR")}
 
     @property
     def environment(self) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +124,11 @@ class Host(ABC):
             weights: begin with the weights of this checkpoint.
             changes: of the smallest run.
         """
+
+    @property
+    @abstractmethod
+    def typed(self) -> dict[str, Any]:
+        """All keys that a user may type, and their defaults; without those that make a run small and find its data."""
 
     @property
     @abstractmethod
@@ -248,6 +253,15 @@ class Host(ABC):
     @abstractmethod
     def score(self, patch: pytest.MonkeyPatch, *scores: float | BaseException) -> None:
         """Give the evaluations to come these scores, by which the best is chosen, or raise; one after the other."""
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The leaves of a configuration by their dotted keys."""
+    leaves: dict[str, Any] = {}
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        leaves |= flat(value, f"{key}.") if isinstance(value, Mapping) and value else {key: value}
+    return leaves
 
 
 def taken(scores: Iterator[float | BaseException]) -> float:

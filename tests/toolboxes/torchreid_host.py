@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from hosting import OF_DRSL, PARTS, Host, Samples, taken
+from hosting import OF_DRSL, PARTS, Host, Samples, flat, taken
 from torch import Tensor
 
 from drsl_plugin.runs.checkpoint_files import load
@@ -95,6 +95,13 @@ class Torchreid(Host):
         "loss.name": "drsl",
     }
     environment = {}  # noqa: RUF012
+
+    @property
+    def typed(self) -> dict[str, Any]:
+        from drsl_plugin.torchreid.config import get_default_config
+
+        keys = flat(get_default_config())
+        return {key: value for key, value in keys.items() if key not in ("use_gpu", "data.root", "data.save_dir")}
 
     def settings(self, **changes: Any) -> dict[str, Any]:
         return super().settings(**changes) | {"data.root": self.root}
