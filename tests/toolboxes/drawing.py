@@ -77,19 +77,19 @@ def change_every_ending(draws: random.Random, home: Path) -> None:
 
 def duplicate_image(draws: random.Random, home: Path) -> None:
     path = _image(draws, home)
-    if path is not None:
+    if path is not None and path.is_file():
         shutil.copy(path, path.with_name(path.name.replace(".jpg", "_copy.jpg")))
 
 
 def cut_image(draws: random.Random, home: Path) -> None:
     path = _image(draws, home)
-    if path is not None:
+    if path is not None and path.is_file():
         path.write_bytes(path.read_bytes()[: draws.choice((0, 10, 500))])
 
 
 def write_text_for_an_image(draws: random.Random, home: Path) -> None:
     path = _image(draws, home)
-    if path is not None:
+    if path is not None and path.is_file():
         path.write_text("<html>not found</html>")
 
 
