@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/RESULTS.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SECTION = PAGE[PAGE.index("## A memory in re-ID") : PAGE.index("## What the defaults")]
+SECTION = PAGE[PAGE.index("## A memory in re-ID") : PAGE.index("## From ImageNet")]
 NAMES = {
     "triplet, margin 0.3": "triplet",
     "cross-entropy alone": "softmax",
@@ -73,6 +73,20 @@ def test_the_table_of_the_whole_set_is_that_of_the_file() -> None:
     rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in block.splitlines()]
     assert {name: rest for name, *rest in rows} == {name: cells(whole.get(name, {}), (1, 2)) for name, *_ in rows}
     assert set(whole) <= {name for name, *_ in rows}
+
+
+def test_the_table_from_imagenet_is_that_of_the_file() -> None:
+    found = read("market_subset_imagenet.csv")
+    (block,) = re.findall(r"\| from ImageNet \|.*\n\|---.*\n((?:\|.*\n)+)", PAGE)
+    rows = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in block.splitlines()]
+    assert dict(rows) == {name: cells(values, (1,))[0] for name, values in found.items()}
+    more = [
+        found[f"{toolbox}, error"][1][0] - found[f"{toolbox}, {other}"][1][0]
+        for toolbox, other in (("Torchreid", "triplet"), ("Torchreid", "Smooth-AP"), ("FastReID", "triplet"))
+    ]
+    assert "{:.1f} above triplet and {:.1f} above Smooth-AP in Torchreid, and {:.1f} above triplet".format(
+        *more
+    ) in " ".join(PAGE.split())
 
 
 def difference(values: Values, row: str, other: str) -> str:
