@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from drsl_plugin.data.catalogue import published
 from drsl_plugin.errors import SettingError
 
-FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+FOLDERS = dict(zip(("train", "query", "gallery"), next(iter(published("market1501").layouts.values())), strict=True))
 """The three folders, by what the toolboxes call their images."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 """What names of images end in; the readers take ``.jpg``, in small letters, alone."""

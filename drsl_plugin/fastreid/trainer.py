@@ -136,8 +136,9 @@ class DRSLTrainer(TrainerParts):
             DRSLError: a checkpoint of another model or optimizer, or of a run that is finished.
         """
         super().resume_or_load(resume)
-        if self.start_epoch:
-            self.cfg = keep_what_is_saved(self.cfg, self._seed, self.checkpointer.checkpointables[SETTINGS])
+        kept = self.checkpointer.checkpointables.get(SETTINGS)  # a team's own hooks may have none
+        if self.start_epoch and kept is not None:
+            self.cfg = keep_what_is_saved(self.cfg, self._seed, kept)
         self._owes_evaluation = is_evaluation_owed(self.cfg, self.start_epoch)
         if self.start_epoch > self.max_epoch or (self.start_epoch == self.max_epoch and not self._owes_evaluation):
             needs = (
