@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from drsl_plugin.data.catalogue import find, getting
+from drsl_plugin.data.catalogue import published as published_set
 from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
@@ -19,7 +20,10 @@ from drsl_plugin.toolbox.types import ConfigNode
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
 PARTS_READ = {"NAMES": ("train",), "TESTS": ("query", "gallery")}
 """What is read of a data set, by the key that names it."""
-_LAYOUTS = {"Market1501": ("Market-1501-v15.09.15", MARKET1501), "DukeMTMC": ("DukeMTMC-reID", DUKEMTMC)}
+_LAYOUTS = {
+    "Market1501": (next(iter(published_set("market1501").layouts)), MARKET1501),
+    "DukeMTMC": ("DukeMTMC-reID", DUKEMTMC),
+}
 """The folder of each set that is laid out as Market-1501, and what its reader takes."""
 _OWN = "number them so, or register a class of your own (fastreid.data.datasets.DATASET_REGISTRY)"
 
