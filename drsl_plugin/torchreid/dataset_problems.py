@@ -8,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from drsl_plugin.data.catalogue import getting
+from drsl_plugin.data.catalogue import published as published_set
 from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.toolbox.rules import named_twice
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.host import registry, torchreid
 
-_LAYOUTS = {"market1501": ("Market-1501-v15.09.15", MARKET1501), "dukemtmcreid": ("DukeMTMC-reID", DUKEMTMC)}
+_LAYOUTS = {
+    "market1501": (next(iter(published_set("market1501").layouts)), MARKET1501),
+    "dukemtmcreid": ("DukeMTMC-reID", DUKEMTMC),
+}
 """The folder in its own, and what its reader takes, of each set that is laid out as Market-1501."""
 _OWN = "number them so, or register a class of your own (torchreid.data.register_image_dataset)"
 
