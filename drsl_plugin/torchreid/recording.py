@@ -45,6 +45,7 @@ class RecordedRun(SharedRun):
         """Build the engine, and keep what is written into the run folder when it runs."""
         super().__init__(*args, **kwargs)
         self.record = record
+        self._line = EpochLine()
 
     def run(self, save_dir: str = "log", **kwargs: Any) -> None:
         """Train and evaluate as Torchreid does, in the folder ``save_dir``."""
@@ -94,9 +95,10 @@ class RecordedRun(SharedRun):
         """Take the engine's step and write its values to ``metrics.jsonl``."""
         summary: dict[str, float] = super().forward_backward(data)
         check_finite(self, summary)
-        self._line.add(summary, self.get_current_lr())
+        rate = self.get_current_lr()
+        self._line.add(summary, rate)
         self._step += 1  # not from num_batches: the identity sampler gives fewer batches than it announces
-        self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=self.get_current_lr())
+        self.folder.log(step=self._step, epoch=self.epoch + 1, **summary, lr=rate)
         if self.record.on_step is not None:
             self.record.on_step(self.epoch + 1, self.batch_idx + 1, self.num_batches)
         return summary
