@@ -148,10 +148,19 @@ def test_bad_input_is_said_by_one_process(name: str, two: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "failing"), [("one fails", 1), ("one fails to evaluate", 0)])
-def test_one_process_that_fails_ends_the_others_without_a_word(name: str, failing: int, two: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "failing", "kind", "says"),
+    [
+        ("one fails", 1, "ArithmeticError", ""),
+        ("one fails to evaluate", 0, "DRSLError", "evaluation of market1501 after epoch 1 failed: ArithmeticError"),
+    ],
+)
+def test_one_process_that_fails_ends_the_others_without_a_word(
+    name: str, failing: int, kind: str, says: str, two: Path
+) -> None:
     ends = [notes["end"] for notes in left_by(two / "notes" / name)]
-    assert ends[failing][0] == "ArithmeticError"
+    assert ends[failing][0] == kind
+    assert ends[failing][1].startswith(says)
     assert ends[1 - failing] == ("SystemExit", "2")
 
 
