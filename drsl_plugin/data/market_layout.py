@@ -12,7 +12,8 @@ from typing import NamedTuple
 from drsl_plugin.data.catalogue import published
 from drsl_plugin.errors import SettingError
 
-FOLDERS = dict(zip(("train", "query", "gallery"), next(iter(published("market1501").layouts.values())), strict=True))
+_HOME, _PARTS = next(iter(published("market1501").layouts.items()))
+FOLDERS = dict(zip(("train", "query", "gallery"), _PARTS, strict=True))
 """The three folders, by what the toolboxes call their images."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 """What names of images end in; the readers take ``.jpg``, in small letters, alone."""
@@ -21,23 +22,34 @@ _JUNK = "of person -1"
 _EXAMPLE = "0002_c1s1_000451_03.jpg: person 2, camera 1"
 
 
-class Limits(NamedTuple):
-    """What a reader takes.
+class Layout(NamedTuple):
+    """A set that is laid out so, and what its reader takes.
 
     Attributes:
+        folder: of the three folders, below that of the set, where it has not been left out.
         cameras: the highest camera; the lowest is 1.
-        persons: the highest person, where it asks; the lowest is 0, and -1 is left out.
+        persons: the highest person, where the reader asks; the lowest is 0, and -1 is left out.
     """
 
+    folder: str
     cameras: int
     persons: int | None = None
 
+    def find_home(self, holder: str) -> str:
+        """Return the folder of the three, as the toolboxes' readers find it.
 
-MARKET1501, DUKEMTMC = Limits(6, 1501), Limits(8)
+        Args:
+            holder: the folder of the set.
+        """
+        inner = os.path.join(holder, self.folder)
+        return inner if os.path.isdir(inner) else holder
+
+
+MARKET1501, DUKEMTMC = Layout(_HOME, cameras=6, persons=1501), Layout("DukeMTMC-reID", cameras=8)
 
 
 def layout_problems(
-    home: str, limits: Limits, advice: str, parts: Sequence[str] = tuple(FOLDERS)
+    home: str, layout: Layout, advice: str, parts: Sequence[str] = tuple(FOLDERS)
 ) -> Iterator[SettingError]:
     """Yield what is wrong with the images of a set: one error for each folder, and each kind of name in it.
 
@@ -45,14 +57,14 @@ def layout_problems(
 
     Args:
         home: the folder of the three, spelled as the reader spells it.
-        limits: what the reader takes.
+        layout: what the reader takes.
         advice: what to do with persons and cameras that it does not take.
         parts: which of the three it reads.
     """
     for part in parts:
         folder = os.path.join(home, FOLDERS[part])
         if os.path.isdir(folder):
-            yield from _folder_problems(folder, limits, advice)
+            yield from _folder_problems(folder, layout, advice)
 
 
 def unread_images(home: str, parts: Sequence[str] = tuple(FOLDERS)) -> Iterator[str]:
@@ -69,7 +81,7 @@ def unread_images(home: str, parts: Sequence[str] = tuple(FOLDERS)) -> Iterator[
             yield f"{folder}: {others} are left out, since the reader takes names that end in .jpg, in small letters"
 
 
-def _folder_problems(folder: str, limits: Limits, advice: str) -> Iterator[SettingError]:
+def _folder_problems(folder: str, layout: Layout, advice: str) -> Iterator[SettingError]:
     there = sorted(glob.glob(os.path.join(glob.escape(folder), "*.jpg")))
     if sorted(glob.glob(os.path.join(folder, "*.jpg"))) != there:
         needs = "its path has [, * or ?, in which the reader sees a pattern, and finds other files; rename the folder "
@@ -85,14 +97,14 @@ def _folder_problems(folder: str, limits: Limits, advice: str) -> Iterator[Setti
         needs = f"the reader would take {number[0]} in this path for person and camera of all its images; rename the "
         yield SettingError(folder, "", f"{needs}folder that has it, or give the path of a link to it that has none")
     else:
-        yield from _name_problems(there, limits, advice)
+        yield from _name_problems(there, layout, advice)
 
 
-def _name_problems(files: Sequence[str], limits: Limits, advice: str) -> Iterator[SettingError]:
+def _name_problems(files: Sequence[str], layout: Layout, advice: str) -> Iterator[SettingError]:
     """Yield an error for each kind of name that the reader cannot take: its first file, and how many there are."""
     kinds: dict[str, list[str]] = {}
     for file in files:
-        kinds.setdefault(_judge(os.path.basename(file), limits, advice), []).append(file)
+        kinds.setdefault(_judge(os.path.basename(file), layout, advice), []).append(file)
     for kind in [each for each in kinds if each not in ("", _JUNK)]:
         first, *others = kinds[kind]
         more = f" ({len(others):,} more of this kind)" if others else ""
@@ -102,18 +114,18 @@ def _name_problems(files: Sequence[str], limits: Limits, advice: str) -> Iterato
         yield SettingError(os.path.dirname(files[0]), "", f"{needs}{_EXAMPLE}")
 
 
-def _judge(name: str, limits: Limits, advice: str) -> str:
+def _judge(name: str, layout: Layout, advice: str) -> str:
     """Say what is wrong with the name of an image; nothing where it will do, or :data:`_JUNK`."""
     match = _NAME.search(name)
     if match is None or not re.fullmatch(r"-?\d+", match[1]):
         return f"the reader finds no person and camera in this name; expected one like {_EXAMPLE}"
     person, camera = int(match[1]), int(match[2] + match[3])
-    if limits.persons is not None and person == -1:
+    if layout.persons is not None and person == -1:
         return _JUNK
-    if limits.persons is not None and not 0 <= person <= limits.persons:
-        return f"the reader takes persons from 0 to {limits.persons} alone; {advice}"
-    if not 1 <= camera <= limits.cameras or match[3]:
-        return f"the reader takes cameras from 1 to {limits.cameras} alone, in one digit; {advice}"
+    if layout.persons is not None and not 0 <= person <= layout.persons:
+        return f"the reader takes persons from 0 to {layout.persons} alone; {advice}"
+    if not 1 <= camera <= layout.cameras or match[3]:
+        return f"the reader takes cameras from 1 to {layout.cameras} alone, in one digit; {advice}"
     return ""
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from drsl_plugin.data.catalogue import find, getting
-from drsl_plugin.data.catalogue import published as published_set
-from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
+from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Layout, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.toolbox import TOOLBOX
@@ -20,11 +18,8 @@ from drsl_plugin.toolbox.types import ConfigNode
 IDENTITY_SAMPLERS = ("NaiveIdentitySampler", "BalancedIdentitySampler", "SetReWeightSampler")
 PARTS_READ = {"NAMES": ("train",), "TESTS": ("query", "gallery")}
 """What is read of a data set, by the key that names it."""
-_LAYOUTS = {
-    "Market1501": (next(iter(published_set("market1501").layouts)), MARKET1501),
-    "DukeMTMC": ("DukeMTMC-reID", DUKEMTMC),
-}
-"""The folder of each set that is laid out as Market-1501, and what its reader takes."""
+_LAYOUTS = {"Market1501": MARKET1501, "DukeMTMC": DUKEMTMC}
+"""The sets that are laid out as Market-1501."""
 _OWN = "number them so, or register a class of your own (fastreid.data.datasets.DATASET_REGISTRY)"
 
 
@@ -83,17 +78,14 @@ def unread_data(names: Sequence[str], key: str) -> Iterator[str]:
 
 
 def _layout_problems(name: str, dataset: type, key: str) -> Iterator[SettingError]:
-    for home, limits in _find_layout(name, dataset):
-        yield from layout_problems(home, limits, _OWN, PARTS_READ[key])
+    for home, layout in _find_layout(name, dataset):
+        yield from layout_problems(home, layout, _OWN, PARTS_READ[key])
 
 
-def _find_layout(name: str, dataset: type) -> Iterator[tuple[str, Limits]]:
+def _find_layout(name: str, dataset: type) -> Iterator[tuple[str, Layout]]:
     """Yield the folder of a set that a class of FastReID's own reads as Market-1501, and what that takes."""
     if name in _LAYOUTS and dataset.__module__.split(".")[0] == "fastreid":
-        folder, limits = _LAYOUTS[name]
-        holder = str(fastreid.data.build._root)
-        inner = os.path.join(holder, folder)
-        yield inner if os.path.isdir(inner) else holder, limits
+        yield _LAYOUTS[name].find_home(str(fastreid.data.build._root)), _LAYOUTS[name]
 
 
 def folders(name: str, dataset: type) -> Sequence[str]:

@@ -15,6 +15,7 @@ from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.config import build_criterion, training_settings
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
+from drsl_plugin.fastreid.meta_arch import find_losses
 from drsl_plugin.fastreid.seeding import derive_seed, find_sampler
 from drsl_plugin.fastreid.sub_batches import blame_sub_batch, mixed_precision, return_outputs, split_batch
 from drsl_plugin.fastreid.types import Loader, Loop
@@ -74,8 +75,8 @@ def build_filling_hooks(cfg: ConfigNode, model: nn.Module, loader: Loader) -> li
     training, criterion = training_settings(cfg), build_criterion(cfg)
     if training is None or training.memory_fill == "stored" or criterion is None or not criterion.memory_setting[1]:
         return []
-    losses = getattr(model, "drsl_features", None)
-    if not isinstance(losses, FeatureLosses):
+    losses = find_losses(model)
+    if losses is None:
         raise _unfit(model)
     for error in too_few_images(losses.of(0), len(loader.dataset)):
         raise error.named(DRSL_KEYS.dotted(error.setting))

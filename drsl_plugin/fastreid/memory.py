@@ -11,6 +11,7 @@ import torch
 from drsl_plugin.errors import SettingError
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
+from drsl_plugin.fastreid.meta_arch import find_losses
 from drsl_plugin.fastreid.types import Loader
 from drsl_plugin.losses import FeatureLosses
 from drsl_plugin.losses.features import MemoryCase, compare_memories
@@ -32,8 +33,7 @@ class Memories:
 
     def __init__(self, model: torch.nn.Module) -> None:
         """Find the losses; none where the model has no DRSL."""
-        losses = getattr(model, "drsl_features", None)
-        self._losses = losses if isinstance(losses, FeatureLosses) else None
+        self._losses = find_losses(model)
         self._model = model
 
     @property
@@ -106,8 +106,8 @@ def build_waiting_hooks(model: torch.nn.Module) -> list[WaitingHook]:
     Args:
         model: the model, without its wrapper.
     """
-    losses = getattr(model, "drsl_features", None)
-    return [WaitingHook(losses)] if isinstance(losses, FeatureLosses) and losses.of(0).memory is not None else []
+    losses = find_losses(model)
+    return [] if losses is None or losses.of(0).memory is None else [WaitingHook(losses)]
 
 
 def make_memory(cfg: ConfigNode, model: torch.nn.Module, loader: Loader) -> None:
@@ -118,8 +118,8 @@ def make_memory(cfg: ConfigNode, model: torch.nn.Module, loader: Loader) -> None
         model: the model, without its wrapper.
         loader: of the training images.
     """
-    losses = getattr(model, "drsl_features", None)
-    if not isinstance(losses, FeatureLosses) or not losses.of(0).lacks_memory:
+    losses = find_losses(model)
+    if losses is None or not losses.of(0).lacks_memory:
         return
     criterion, images = losses.of(0), len(loader.dataset)
     size = criterion.make_memory(images, cfg.SOLVER.IMS_PER_BATCH)

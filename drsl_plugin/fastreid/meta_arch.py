@@ -56,6 +56,16 @@ class DRSLMixin(nn.Module):
         return losses
 
 
+def find_losses(model: nn.Module) -> FeatureLosses | None:
+    """Return the DRSL that a model is trained with, or None where it has none, as a team's own may.
+
+    Args:
+        model: the model, without its wrapper.
+    """
+    losses = getattr(model, "drsl_features", None)
+    return losses if isinstance(losses, FeatureLosses) else None
+
+
 @fastreid.modeling.meta_arch.META_ARCH_REGISTRY.register()  # type: ignore[untyped-decorator, unused-ignore]
 class DRSLBaseline(DRSLMixin, fastreid.modeling.meta_arch.Baseline):
     """FastReID's ``Baseline`` (BoT, AGW, SBS, OSNet) with ``DRSLoss`` known to it; weights load both ways.

@@ -13,12 +13,11 @@ from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.images import Images, open_file, tell_of_errors
 from drsl_plugin.fastreid.keys import SKIP
 from drsl_plugin.toolbox.patching import replaced_all
-from drsl_plugin.toolbox.readers import empty_part, explain_reader
+from drsl_plugin.toolbox.readers import PARTS, empty_part, explain_reader
 from drsl_plugin.toolbox.samples import Sample, leave_out_unreadable, mixed_types, unfit_types
 from drsl_plugin.toolbox.types import ConfigNode
 
 logger = logging.getLogger("fastreid.drsl")
-_WORDS = {"train": "training images", "query": "queries", "gallery": "gallery images"}
 
 
 @contextlib.contextmanager
@@ -94,13 +93,13 @@ class CheckedSets:
         if not samples:
             raise empty_part(setting, name, found, part)
         if part != "train":
-            raise_all(unfit_types(setting, name, _WORDS[part], samples, int))
+            raise_all(unfit_types(setting, name, PARTS[part], samples, int))
         else:
             self._warn_of_shared(name, samples)
         if self._skip:
             kept = leave_out_unreadable(samples, self._tell, open_file)
             if not kept:
-                raise SettingError(SKIP, True, f"none of the {_WORDS[part]} of {name} can be read")
+                raise SettingError(SKIP, True, f"none of the {PARTS[part]} of {name} can be read")
             setattr(found, f"_{part}", kept)
 
     def _warn_of_shared(self, name: str, samples: list[Sample]) -> None:

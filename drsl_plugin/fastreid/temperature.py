@@ -7,6 +7,7 @@ from torch import nn
 from drsl_plugin.fastreid.config import find_node
 from drsl_plugin.fastreid.host import fastreid
 from drsl_plugin.fastreid.keys import DRSL_KEYS
+from drsl_plugin.fastreid.meta_arch import find_losses
 from drsl_plugin.losses import FeatureLosses, TemperatureSchedule
 from drsl_plugin.toolbox.types import ConfigNode
 
@@ -41,8 +42,8 @@ def build_temperature_hooks(cfg: ConfigNode, model: nn.Module) -> list[Temperatu
         cfg: the configuration.
         model: the model, without its wrapper.
     """
-    node, losses = find_node(cfg), getattr(model, "drsl_features", None)
-    if node is None or not isinstance(losses, FeatureLosses):
+    node, losses = find_node(cfg), find_losses(model)
+    if node is None or losses is None:
         return []
     training = DRSL_KEYS.of_training(node)
     start = DRSL_KEYS.of_loss(node).temperature

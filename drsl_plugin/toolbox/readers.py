@@ -12,7 +12,8 @@ from types import FrameType
 from drsl_plugin.data.images import ImageError
 from drsl_plugin.errors import DRSLError, SettingError
 
-PARTS = ("train", "query", "gallery")
+PARTS = {"train": "training images", "query": "queries", "gallery": "gallery images"}
+"""What a data set has, and how a line calls it."""
 
 
 @contextlib.contextmanager
@@ -45,8 +46,7 @@ def empty_part(setting: str, name: str, reader: object, part: str) -> SettingErr
         part: ``"train"``, ``"query"`` or ``"gallery"``.
     """
     folder = getattr(reader, f"{part}_dir", None)
-    what = {"train": "training images", "query": "queries", "gallery": "gallery images"}[part]
-    found = f"its class found no {what}"
+    found = f"its class found no {PARTS[part]}"
     if isinstance(folder, str):
         found += f" in {folder}"
         if any(letter in folder for letter in "[*?"):

@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from drsl_plugin.data.catalogue import getting
-from drsl_plugin.data.catalogue import published as published_set
-from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Limits, layout_problems, unread_images
+from drsl_plugin.data.market_layout import DUKEMTMC, MARKET1501, Layout, layout_problems, unread_images
 from drsl_plugin.errors import SettingError, nearest
 from drsl_plugin.toolbox.rules import named_twice
 from drsl_plugin.toolbox.types import ConfigNode
 from drsl_plugin.torchreid.host import registry, torchreid
 
-_LAYOUTS = {
-    "market1501": (next(iter(published_set("market1501").layouts)), MARKET1501),
-    "dukemtmcreid": ("DukeMTMC-reID", DUKEMTMC),
-}
-"""The folder in its own, and what its reader takes, of each set that is laid out as Market-1501."""
+_LAYOUTS = {"market1501": MARKET1501, "dukemtmcreid": DUKEMTMC}
+"""The sets that are laid out as Market-1501."""
 _OWN = "number them so, or register a class of your own (torchreid.data.register_image_dataset)"
 
 
@@ -48,14 +44,12 @@ def datasets(cfg: ConfigNode) -> dict[str, Any]:
     return registry(torchreid.data.datasets, f"__{cfg.data.type}_datasets")
 
 
-def _find_layout(cfg: ConfigNode, name: str) -> Iterator[tuple[str, Limits]]:
+def _find_layout(cfg: ConfigNode, name: str) -> Iterator[tuple[str, Layout]]:
     """Yield the folder of a set that a class of Torchreid's own reads as Market-1501, and what that takes."""
     kind = datasets(cfg)[name]
     if cfg.data.type == "image" and name in _LAYOUTS and kind.__module__.split(".")[0] == "torchreid":
-        folder, limits = _LAYOUTS[name]
         holder = os.path.join(os.path.abspath(os.path.expanduser(cfg.data.root)), kind.dataset_dir)
-        inner = os.path.join(holder, folder)
-        yield inner if os.path.isdir(inner) else holder, limits
+        yield _LAYOUTS[name].find_home(holder), _LAYOUTS[name]
 
 
 def _dataset_problem(cfg: ConfigNode, option: str, name: str) -> Iterator[SettingError]:
@@ -71,5 +65,5 @@ def _dataset_problem(cfg: ConfigNode, option: str, name: str) -> Iterator[Settin
         how = getting(name, "Torchreid's documentation of data sets says how to lay it out")
         yield SettingError(option, name, f"not on disk, no folder {path} (--root is {cfg.data.root}); {how}")
         return
-    for home, limits in _find_layout(cfg, name):
-        yield from layout_problems(home, limits, _OWN)
+    for home, layout in _find_layout(cfg, name):
+        yield from layout_problems(home, layout, _OWN)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -222,9 +221,20 @@ class Host(ABC):
     def random_patch(self) -> type:
         """The toolbox's class that pastes patches of other images."""
 
+    @property
     @abstractmethod
-    def named_again(self, name: str) -> AbstractContextManager[None]:
+    def data_sets(self) -> dict[str, Any]:
+        """The toolbox's registry of data sets."""
+
+    @contextlib.contextmanager
+    def named_again(self, name: str) -> Iterator[None]:
         """Know the data set under another name, too."""
+        known = self.data_sets
+        known[name] = self.data_set
+        try:
+            yield
+        finally:
+            known.pop(name)
 
     @abstractmethod
     def evaluated_on(self, *names: str) -> dict[str, Any]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -160,16 +159,11 @@ class Torchreid(Host):
         found: type = self.package.data.transforms.RandomPatch
         return found
 
-    @contextlib.contextmanager
-    def named_again(self, name: str) -> Iterator[None]:
+    @property
+    def data_sets(self) -> dict[str, Any]:
         from drsl_plugin.torchreid.host import registry
 
-        known = registry(self.package.data.datasets, "__image_datasets")
-        known[name] = self.data_set
-        try:
-            yield
-        finally:
-            known.pop(name)
+        return registry(self.package.data.datasets, "__image_datasets")
 
     def evaluated_on(self, *names: str) -> dict[str, Any]:
         return {"data.targets": list(names)}
